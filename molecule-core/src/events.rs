@@ -1,0 +1,236 @@
+//! What happened, told to whoever listens and kept in the log.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::id::{EventId, WorkspaceId};
+
+/// How many events a listener may fall behind before it loses some and is told so.
+const LISTENER_BUFFER: usize = 1024;
+
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $recorded:literal;)*) => {
+        /// The kinds of events. Their names are part of the wire contract (`docs/events.md`).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl EventKind {
+            /// Every kind once.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The name on the wire and in the log.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// Whether events of this kind are kept in the log, beside being told to listeners.
+            pub const fn is_recorded(self) -> bool {
+                match self {
+                    $(Self::$kind => $recorded,)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    /// A try at bringing the workspace up began.
+    WorkspaceProvisioning = "WORKSPACE_PROVISIONING", true;
+    /// The agent registered, or was heard from again.
+    WorkspaceOnline = "WORKSPACE_ONLINE", true;
+    /// An external workspace waits for its agent.
+    WorkspaceAwaitingAgent = "WORKSPACE_AWAITING_AGENT", true;
+    /// The agent was lost.
+    WorkspaceOffline = "WORKSPACE_OFFLINE", true;
+    /// The agent says that it is not well.
+    WorkspaceDegraded = "WORKSPACE_DEGRADED", true;
+    /// A try at bringing the workspace up failed.
+    WorkspaceProvisionFailed = "WORKSPACE_PROVISION_FAILED", true;
+    /// The workspace is gone for good.
+    WorkspaceRemoved = "WORKSPACE_REMOVED", true;
+    /// The agent replaced its card.
+    AgentCardUpdated = "AGENT_CARD_UPDATED", true;
+    /// A heartbeat arrived.
+    WorkspaceHeartbeat = "WORKSPACE_HEARTBEAT", false;
+    /// The agent works on another task now.
+    TaskUpdated = "TASK_UPDATED", false;
+    /// An agent answered a call that came from the canvas.
+    A2aResponse = "A2A_RESPONSE", false;
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Names it in the log.
+    pub id: EventId,
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// The workspace it happened to; none where it concerns the whole fleet.
+    pub workspace_id: Option<WorkspaceId>,
+    /// More about it, as `docs/events.md` lists for each kind.
+    pub payload: Value,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Event {
+    /// The payload as stores take it: Postgres refuses a NUL in JSON, which must not let an agent suppress its trail.
+    pub(crate) fn storable_payload(&self) -> Value {
+        fn clean(value: &Value) -> Value {
+            match value {
+                Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
+                Value::Array(items) => Value::Array(items.iter().map(clean).collect()),
+                Value::Object(members) => Value::Object(
+                    members.iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), clean(value))).collect(),
+                ),
+                other => other.clone(),
+            }
+        }
+        clean(&self.payload)
+    }
+
+    fn envelope(&self) -> String {
+        #[derive(Serialize)]
+        struct Envelope<'a> {
+            event: &'static str,
+            workspace_id: String,
+            timestamp: String,
+            payload: &'a Value,
+        }
+        let envelope = Envelope {
+            event: self.kind.as_str(),
+            workspace_id: self.workspace_id.map(|id| id.to_string()).unwrap_or_default(),
+            timestamp: self.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            payload: &self.payload,
+        };
+        serde_json::to_string(&envelope).expect("strings and JSON values always serialise")
+    }
+}
+
+/// An event as it was told to listeners: serialised once, however many there are.
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    /// The event.
+    pub event: Event,
+    /// Its envelope as JSON: `event`, `workspace_id`, `timestamp`, `payload`.
+    pub frame: Arc<str>,
+}
+
+/// An event as it was read back from the log.
+#[derive(Debug, Clone)]
+pub struct RecordedEvent {
+    /// Names it.
+    pub id: EventId,
+    /// The name of its kind; older logs may hold kinds that this build does not know.
+    pub event_type: String,
+    /// The workspace it happened to.
+    pub workspace_id: Option<WorkspaceId>,
+    /// More about it.
+    pub payload: Option<Value>,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Tells every listener of this process what happened.
+#[derive(Debug)]
+pub(crate) struct EventHub {
+    listeners: broadcast::Sender<Arc<Announcement>>,
+}
+
+impl EventHub {
+    pub(crate) fn new() -> Self {
+        Self { listeners: broadcast::channel(LISTENER_BUFFER).0 }
+    }
+
+    /// Tells every listener; never waits for one.
+    pub(crate) fn announce(&self, event: Event) {
+        if self.listeners.receiver_count() > 0 {
+            let frame = event.envelope().into();
+            // An error only says that the last listener left meanwhile.
+            let _ = self.listeners.send(Arc::new(Announcement { event, frame }));
+        }
+    }
+
+    pub(crate) fn listen(&self) -> EventListener {
+        EventListener { receiver: self.listeners.subscribe() }
+    }
+}
+
+/// Hears the events of this process from the moment it was made. Delivery is best effort.
+#[derive(Debug)]
+pub struct EventListener {
+    receiver: broadcast::Receiver<Arc<Announcement>>,
+}
+
+/// Why an [`EventListener`] has nothing more to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerEnd {
+    /// It fell too far behind and lost events: read the state anew and listen again.
+    FellBehind,
+    /// The control plane is gone.
+    Closed,
+}
+
+impl EventListener {
+    /// The next event, waiting for it.
+    ///
+    /// # Errors
+    /// Says why none will come.
+    pub async fn next(&mut self) -> Result<Arc<Announcement>, ListenerEnd> {
+        self.receiver.recv().await.map_err(|error| match error {
+            broadcast::error::RecvError::Lagged(_) => ListenerEnd::FellBehind,
+            broadcast::error::RecvError::Closed => ListenerEnd::Closed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(payload: Value) -> Event {
+        Event {
+            id: EventId::from_uuid(uuid::Uuid::nil()),
+            kind: EventKind::WorkspaceOnline,
+            workspace_id: Some(WorkspaceId::from_uuid(uuid::Uuid::nil())),
+            payload,
+            created_at: DateTime::from_timestamp(1_800_000_000, 123_456_000).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_what_clients_read() {
+        insta::assert_snapshot!(
+            event(json!({})).envelope(),
+            @r#"{"event":"WORKSPACE_ONLINE","workspace_id":"00000000-0000-0000-0000-000000000000","timestamp":"2027-01-15T08:00:00.123456Z","payload":{}}"#
+        );
+    }
+
+    #[test]
+    fn a_nul_cannot_suppress_the_trail() {
+        let payload = event(json!({"a\0": ["x\0y", {"b": "\0"}], "n": 1})).storable_payload();
+        assert_eq!(payload, json!({"a\u{fffd}": ["x\u{fffd}y", {"b": "\u{fffd}"}], "n": 1}));
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_falls_behind_is_told_so() {
+        let hub = EventHub::new();
+        let mut listener = hub.listen();
+        for _ in 0..=LISTENER_BUFFER {
+            hub.announce(event(json!({})));
+        }
+        assert_eq!(listener.next().await.unwrap_err(), ListenerEnd::FellBehind);
+        assert!(listener.next().await.is_ok());
+    }
+}

@@ -1,0 +1,284 @@
+//! The gates, as decision tables: facts in, verdict out, no look-ups.
+//!
+//! `docs/access.md` lists the same rows. 401 means "this credential is wrong or missing" and nothing else; a store
+//! that is away has failed the call before it gets here.
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
+    store::{Kin, TokenOwner},
+    workspace::Status,
+};
+
+/// What a presented bearer turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// None was presented.
+    Absent,
+    /// It is worth nothing: unknown, revoked, or of a removed workspace.
+    Unknown,
+    /// It speaks for the operator of the whole instance.
+    Operator,
+    /// It speaks for one workspace.
+    Workspace(TokenOwner),
+}
+
+/// From where a request can have come, by the address it was received on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// From this host alone.
+    Loopback,
+    /// From elsewhere as well: every rule that opens a gate without a credential is closed.
+    Network,
+}
+
+/// Who makes a call, once its credential was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// The operator, or the canvas on the operator's behalf.
+    Operator,
+    /// The agent of a workspace.
+    Workspace(WorkspaceId),
+}
+
+fn missing(message: &'static str) -> Error {
+    Error::new(ErrorKind::Unauthenticated, message)
+}
+
+/// What the gate of `/workspaces/:id/…` looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkspaceFacts {
+    pub(crate) credential: Credential,
+    pub(crate) target: WorkspaceId,
+    pub(crate) dev_fail_open: bool,
+    pub(crate) exposure: Exposure,
+}
+
+pub(crate) fn workspace_gate(facts: &WorkspaceFacts) -> Result<Caller> {
+    match facts.credential {
+        Credential::Operator => Ok(Caller::Operator),
+        Credential::Workspace(owner) if owner.workspace_id == facts.target => Ok(Caller::Workspace(facts.target)),
+        Credential::Workspace(_) | Credential::Unknown => Err(missing("invalid workspace auth token")),
+        Credential::Absent if facts.dev_fail_open && facts.exposure == Exposure::Loopback => Ok(Caller::Operator),
+        Credential::Absent => Err(missing("missing workspace auth token")),
+    }
+}
+
+/// What the gate of operator routes looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdminFacts {
+    pub(crate) credential: Credential,
+    pub(crate) admin_token_set: bool,
+    pub(crate) any_live_token: bool,
+    pub(crate) dev_fail_open: bool,
+    pub(crate) exposure: Exposure,
+}
+
+pub(crate) fn admin_gate(facts: &AdminFacts) -> Result<()> {
+    let local = facts.exposure == Exposure::Loopback;
+    let fresh = !facts.admin_token_set && !facts.any_live_token;
+    match facts.credential {
+        Credential::Operator => Ok(()),
+        Credential::Absent if local && (fresh || facts.dev_fail_open) => Ok(()),
+        Credential::Absent => Err(missing("admin auth required")),
+        // Development keeps what the reference's own scripts rely on.
+        Credential::Workspace(_) if local && facts.dev_fail_open => Ok(()),
+        Credential::Workspace(_) | Credential::Unknown => Err(missing("invalid admin auth token")),
+    }
+}
+
+/// What the gate of register, heartbeat and update-card looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RegistryFacts {
+    pub(crate) credential: Credential,
+    pub(crate) target: WorkspaceId,
+    pub(crate) status: Status,
+    pub(crate) has_live_token: bool,
+}
+
+/// Whether the caller proved who it is; false where it is let in to be given its first token.
+pub(crate) fn registry_gate(facts: &RegistryFacts) -> Result<bool> {
+    match facts.credential {
+        _ if facts.status == Status::Removed => Err(missing("invalid workspace auth token")),
+        Credential::Workspace(owner) if owner.workspace_id == facts.target => Ok(true),
+        Credential::Absent
+            if !facts.has_live_token && matches!(facts.status, Status::Provisioning | Status::AwaitingAgent) =>
+        {
+            Ok(false)
+        }
+        Credential::Absent => Err(missing("missing workspace auth token")),
+        _ => Err(missing("invalid workspace auth token")),
+    }
+}
+
+/// Whether two workspaces may talk: the same one, siblings, both roots, or one above the other at any depth.
+///
+/// `kin` holds both and their ancestors; one that is removed or unknown has no entry and may talk to nobody.
+pub(crate) fn can_communicate(one: WorkspaceId, other: WorkspaceId, kin: &[Kin]) -> bool {
+    if one == other {
+        return true;
+    }
+    let own = |start| kin.iter().find(|kin| kin.start == start && kin.depth == 0);
+    let (Some(first), Some(second)) = (own(one), own(other)) else {
+        return false;
+    };
+    let above = |start, id| kin.iter().any(|kin| kin.start == start && kin.id == id);
+    first.parent_id == second.parent_id || above(one, other) || above(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::TokenId;
+
+    fn id(n: u128) -> WorkspaceId {
+        WorkspaceId::from_uuid(Uuid::from_u128(n))
+    }
+
+    fn token_of(n: u128) -> Credential {
+        Credential::Workspace(TokenOwner { id: TokenId::from_uuid(Uuid::nil()), workspace_id: id(n) })
+    }
+
+    fn verdict<T>(result: Result<T>) -> &'static str {
+        match result {
+            Ok(_) => "allow",
+            Err(error) => match error.message() {
+                "invalid workspace auth token" | "invalid admin auth token" => "invalid",
+                "missing workspace auth token" | "admin auth required" => "missing",
+                other => panic!("unexpected {other}"),
+            },
+        }
+    }
+
+    #[test]
+    fn the_workspace_gate_row_by_row() {
+        use Exposure::{Loopback, Network};
+        let rows = [
+            (Credential::Operator, false, Network, "allow"),
+            (token_of(1), false, Network, "allow"),
+            (token_of(2), false, Network, "invalid"),
+            (token_of(2), true, Loopback, "invalid"),
+            (Credential::Unknown, true, Loopback, "invalid"),
+            (Credential::Absent, true, Loopback, "allow"),
+            (Credential::Absent, true, Network, "missing"),
+            (Credential::Absent, false, Loopback, "missing"),
+        ];
+        for (credential, dev_fail_open, exposure, expected) in rows {
+            let facts = WorkspaceFacts { credential, target: id(1), dev_fail_open, exposure };
+            assert_eq!(verdict(workspace_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_admin_gate_row_by_row() {
+        use Credential::{Absent, Operator, Unknown};
+        use Exposure::{Loopback, Network};
+        // credential, admin token set, any live token, dev, exposure
+        let rows = [
+            (Operator, true, true, false, Network, "allow"),
+            (Operator, false, true, false, Loopback, "allow"),
+            (Absent, false, false, false, Loopback, "allow"),
+            (Absent, false, false, false, Network, "missing"),
+            (Absent, false, true, false, Loopback, "missing"),
+            (Absent, true, false, false, Loopback, "missing"),
+            (Absent, false, true, true, Loopback, "allow"),
+            (Absent, false, true, true, Network, "missing"),
+            (token_of(1), true, true, false, Loopback, "invalid"),
+            (token_of(1), false, true, false, Loopback, "invalid"),
+            (token_of(1), false, true, true, Loopback, "allow"),
+            (token_of(1), false, true, true, Network, "invalid"),
+            (Unknown, false, false, false, Loopback, "invalid"),
+            (Unknown, true, true, false, Loopback, "invalid"),
+        ];
+        for (credential, admin_token_set, any_live_token, dev_fail_open, exposure, expected) in rows {
+            let facts = AdminFacts { credential, admin_token_set, any_live_token, dev_fail_open, exposure };
+            assert_eq!(verdict(admin_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_registry_gate_row_by_row() {
+        let rows = [
+            (token_of(1), Status::Online, true, "allow"),
+            (token_of(1), Status::Removed, true, "invalid"),
+            (token_of(2), Status::Online, true, "invalid"),
+            (token_of(2), Status::Provisioning, false, "invalid"),
+            (Credential::Unknown, Status::Provisioning, false, "invalid"),
+            (Credential::Operator, Status::Online, true, "invalid"),
+            (Credential::Absent, Status::Online, true, "missing"),
+            (Credential::Absent, Status::Provisioning, true, "missing"),
+            (Credential::Absent, Status::Provisioning, false, "allow"),
+            (Credential::Absent, Status::AwaitingAgent, false, "allow"),
+            (Credential::Absent, Status::Online, false, "missing"),
+            (Credential::Absent, Status::Removed, false, "invalid"),
+        ];
+        for (credential, status, has_live_token, expected) in rows {
+            let facts = RegistryFacts { credential, target: id(1), status, has_live_token };
+            assert_eq!(verdict(registry_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_bearer_proves_who_calls() {
+        let facts = |credential| RegistryFacts {
+            credential,
+            target: id(1),
+            status: Status::Provisioning,
+            has_live_token: false,
+        };
+        assert!(registry_gate(&facts(token_of(1))).unwrap());
+        assert!(!registry_gate(&facts(Credential::Absent)).unwrap());
+    }
+
+    /// Workspaces by number, each with its parent; the kin that the store would find.
+    fn kin_of(parents: &[(u128, Option<u128>)], asked: [u128; 2]) -> Vec<Kin> {
+        let parent = |n| parents.iter().find(|(child, _)| *child == n).map(|(_, parent)| *parent);
+        let mut kin = Vec::new();
+        for start in asked {
+            let mut at = start;
+            let mut depth = 0;
+            while let Some(above) = parent(at) {
+                kin.push(Kin { start: id(start), id: id(at), parent_id: above.map(id), depth });
+                let Some(next) = above else { break };
+                at = next;
+                depth += 1;
+            }
+        }
+        kin
+    }
+
+    #[test]
+    fn who_may_talk_to_whom() {
+        // 1 and 2 are roots; 10, 11 below 1; 100 below 10; 110 below 11; 20 below 2.
+        let parents = [
+            (1, None),
+            (2, None),
+            (10, Some(1)),
+            (11, Some(1)),
+            (100, Some(10)),
+            (110, Some(11)),
+            (20, Some(2)),
+        ];
+        let rows = [
+            (1, 1, true),
+            (999, 999, true),
+            (10, 11, true),
+            (1, 2, true),
+            (1, 10, true),
+            (1, 100, true),
+            (100, 1, true),
+            (100, 110, false),
+            (10, 20, false),
+            (100, 11, false),
+            (1, 20, false),
+            (1, 999, false),
+            (999, 1, false),
+        ];
+        for (one, other, expected) in rows {
+            let kin = kin_of(&parents, [one, other]);
+            assert_eq!(can_communicate(id(one), id(other), &kin), expected, "{one} -> {other}");
+        }
+    }
+}

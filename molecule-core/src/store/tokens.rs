@@ -1,0 +1,121 @@
+//! Workspace tokens: only their hashes are kept.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Store,
+    pool::{in_transaction, on_pool, row, statements},
+};
+use crate::{
+    error::Result,
+    id::{TokenId, WorkspaceId},
+    identity::NewToken,
+    workspace::Status,
+};
+
+statements! {
+    INSERT = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at) \
+              VALUES ($1, $2, $3, $4, $5)";
+    INSERT_FIRST = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at) \
+                    SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS \
+                    (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $2 AND revoked_at IS NULL)";
+    REVOKE_ALL = "UPDATE workspace_auth_tokens SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL";
+    OWNER = "SELECT t.id, t.workspace_id FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
+             WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
+    TOUCH = "UPDATE workspace_auth_tokens SET last_used_at = $2 \
+             WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $3)";
+    HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL)";
+    ANY_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
+                WHERE t.revoked_at IS NULL AND w.status <> $1)";
+}
+
+row! {
+    /// Whose a valid token is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct TokenOwner {
+        /// The token's own id.
+        pub id: TokenId,
+        /// The workspace that it speaks for.
+        pub workspace_id: WorkspaceId,
+    }
+}
+
+/// Inserts a token unless the workspace has a live one, within a transaction that already changed the
+/// workspace's row and so holds its lock: two callers never both get one.
+macro_rules! insert_first_token {
+    ($tx:expr, $token:expr) => {
+        sqlx::query($crate::store::tokens::INSERT_FIRST_SQL)
+            .bind($token.id)
+            .bind($token.workspace_id)
+            .bind(&$token.hash[..])
+            .bind(&$token.prefix)
+            .bind($token.created_at)
+            .execute(&mut *$tx)
+            .await
+            .map(|done| done.rows_affected() == 1)
+    };
+}
+pub(crate) use insert_first_token;
+
+pub(crate) const INSERT_FIRST_SQL: &str = INSERT_FIRST;
+pub(crate) const REVOKE_ALL_SQL: &str = REVOKE_ALL;
+
+impl Store {
+    /// Keeps `token`, after revoking every live one of its workspace.
+    pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<()> {
+        in_transaction!(&self.write, |tx| {
+            sqlx::query(REVOKE_ALL).bind(token.workspace_id).bind(token.created_at).execute(&mut *tx).await?;
+            sqlx::query(INSERT)
+                .bind(token.id)
+                .bind(token.workspace_id)
+                .bind(&token.hash[..])
+                .bind(&token.prefix)
+                .bind(token.created_at)
+                .execute(&mut *tx)
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Revokes every live token of `id`. Repeating it changes nothing.
+    pub(crate) async fn revoke_tokens(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<()> {
+        on_pool!(&self.write, |p| sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Whose the live token with `hash` is; `None` for an unknown or revoked one, or one of a removed workspace.
+    pub(crate) async fn token_owner(&self, hash: &[u8; 32]) -> Result<Option<TokenOwner>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(OWNER)
+            .bind(&hash[..])
+            .bind(Status::Removed)
+            .fetch_optional(p)
+            .await)?)
+    }
+
+    /// Notes that a token was used, unless that was noted after `unless_since` already.
+    pub(crate) async fn touch_token(
+        &self,
+        id: TokenId,
+        now: DateTime<Utc>,
+        unless_since: DateTime<Utc>,
+    ) -> Result<()> {
+        on_pool!(&self.write, |p| sqlx::query(TOUCH)
+            .bind(id)
+            .bind(now)
+            .bind(unless_since)
+            .execute(p)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// Whether `id` has a live token.
+    pub(crate) async fn has_live_token(&self, id: WorkspaceId) -> Result<bool> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_scalar(HAS_LIVE).bind(id).fetch_one(p).await)?)
+    }
+
+    /// Whether any workspace that is not removed has a live token.
+    pub(crate) async fn any_live_token(&self) -> Result<bool> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_scalar(ANY_LIVE).bind(Status::Removed).fetch_one(p).await)?)
+    }
+}

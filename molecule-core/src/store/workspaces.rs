@@ -1,0 +1,471 @@
+//! Workspaces: every change of a status is a compare-and-set, and its event is recorded in the same transaction.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{
+    Store,
+    events::insert_event,
+    pool::{in_transaction, on_pool, row, statements},
+    tokens::{REVOKE_ALL_SQL, insert_first_token},
+};
+use crate::{
+    error::Result,
+    events::Event,
+    id::{AttemptId, WorkspaceId},
+    identity::NewToken,
+    workspace::{Access, DeliveryMode, Position, Status, Transition, Workspace},
+};
+
+macro_rules! select_workspace {
+    ($rest:literal) => {
+        concat!(
+            "SELECT w.id, w.name, w.role, w.tier, w.status, w.agent_card, COALESCE(w.url, '') AS url, w.parent_id, \
+             w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
+             w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.budget_limit, \
+             w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
+             w.provision_started_at, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
+             COALESCE(l.collapsed, FALSE) AS collapsed \
+             FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
+            $rest
+        )
+    };
+}
+
+statements! {
+    INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
+              workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
+              provision_attempt, provision_started_at, created_at, updated_at) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)";
+    INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
+    BY_ID = select_workspace!("WHERE w.id = $1");
+    LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
+    CHILDREN = select_workspace!("WHERE w.parent_id = $1 AND w.status <> $2 ORDER BY w.created_at, w.id");
+    /// The workspace and everything below it. `UNION` and not `UNION ALL`: a cycle must end.
+    SUBTREE = "WITH RECURSIVE tree (id, depth) AS ( \
+                   SELECT id, 0 FROM workspaces WHERE id = $1 \
+                   UNION \
+                   SELECT w.id, t.depth + 1 FROM workspaces w JOIN tree t ON w.parent_id = t.id WHERE t.depth < 32 \
+               ) SELECT DISTINCT id FROM tree";
+    /// Both workspaces and their ancestors, each with whose ancestor it is and how far up.
+    KIN = "WITH RECURSIVE up (start, id, parent_id, depth) AS ( \
+               SELECT id, id, parent_id, 0 FROM workspaces WHERE id IN ($1, $2) AND status <> $3 \
+               UNION \
+               SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
+               WHERE u.depth < 32 \
+           ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
+    SUPERVISED = "SELECT id, status, runtime, last_heartbeat_at, updated_at, provision_attempt, \
+                  provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
+    STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
+    /// As STEP, unless the agent was heard since the decision was made.
+    LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
+            WHERE id = $1 AND status = $2 AND last_heartbeat_at IS NOT DISTINCT FROM $5";
+    BEGIN_ATTEMPT = "UPDATE workspaces SET status = $3, url = '', last_sample_error = NULL, provision_attempt = $4, \
+                     provision_started_at = $5, updated_at = $5 WHERE id = $1 AND status = $2";
+    FAIL_ATTEMPT = "UPDATE workspaces SET status = $4, last_sample_error = $5, updated_at = $6 \
+                    WHERE id = $1 AND status = $2 AND provision_attempt = $3";
+    ASSIGN = "UPDATE workspaces SET url = COALESCE($3, url), instance_id = COALESCE($4, instance_id), \
+              updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
+    REGISTER = "UPDATE workspaces SET status = $3, url = COALESCE($4, url), agent_card = $5, delivery_mode = $6, \
+                last_heartbeat_at = $7, updated_at = $7 WHERE id = $1 AND status = $2";
+    HEARTBEAT = "UPDATE workspaces SET last_heartbeat_at = $3, last_error_rate = $4, last_sample_error = $5, \
+                 active_tasks = $6, uptime_seconds = $7, current_task = $8, \
+                 monthly_spend = COALESCE($9, monthly_spend), updated_at = $3 WHERE id = $1 AND status <> $2";
+    UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, updated_at = $4 WHERE id = $1 AND status <> $2";
+    TOUCH_OUTBOUND = "UPDATE workspaces SET last_outbound_at = $2 WHERE id = $1";
+    DELETE_LAYOUT = "DELETE FROM canvas_layouts WHERE workspace_id = $1";
+    PURGE = "DELETE FROM workspaces WHERE id = $1 AND status = $2";
+}
+
+/// A row as it is inserted.
+#[derive(Debug)]
+pub(crate) struct NewWorkspace {
+    pub(crate) id: WorkspaceId,
+    pub(crate) name: String,
+    pub(crate) role: Option<String>,
+    pub(crate) tier: i32,
+    pub(crate) status: Status,
+    pub(crate) url: Option<String>,
+    pub(crate) parent_id: Option<WorkspaceId>,
+    pub(crate) runtime: String,
+    pub(crate) workspace_dir: Option<String>,
+    pub(crate) workspace_access: Access,
+    pub(crate) budget_limit: Option<i64>,
+    pub(crate) max_concurrent_tasks: i32,
+    pub(crate) delivery_mode: DeliveryMode,
+    pub(crate) provision_attempt: Option<AttemptId>,
+    pub(crate) canvas: Option<Position>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// What a register call changes.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    pub(crate) id: WorkspaceId,
+    pub(crate) from: Status,
+    pub(crate) to: Status,
+    /// The address to keep; `None` leaves it alone.
+    pub(crate) url: Option<&'a str>,
+    pub(crate) agent_card: &'a Value,
+    pub(crate) delivery_mode: DeliveryMode,
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// What a heartbeat says.
+#[derive(Debug)]
+pub(crate) struct Telemetry<'a> {
+    pub(crate) id: WorkspaceId,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) error_rate: f64,
+    pub(crate) sample_error: &'a str,
+    pub(crate) active_tasks: i32,
+    pub(crate) uptime_seconds: i64,
+    pub(crate) current_task: &'a str,
+    pub(crate) monthly_spend: Option<i64>,
+}
+
+row! {
+    /// What the sweeps look at.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) struct Supervised {
+        pub(crate) id: WorkspaceId,
+        pub(crate) status: Status,
+        pub(crate) runtime: String,
+        pub(crate) last_heartbeat_at: Option<DateTime<Utc>>,
+        pub(crate) updated_at: DateTime<Utc>,
+        pub(crate) provision_attempt: Option<AttemptId>,
+        pub(crate) provision_started_at: Option<DateTime<Utc>>,
+    }
+}
+
+row! {
+    /// One step of the way from a workspace to its root.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Kin {
+        pub(crate) start: WorkspaceId,
+        pub(crate) id: WorkspaceId,
+        pub(crate) parent_id: Option<WorkspaceId>,
+        pub(crate) depth: i32,
+    }
+}
+
+row! {
+    struct IdRow {
+        id: WorkspaceId,
+    }
+}
+
+impl Store {
+    /// Inserts a workspace, with a token if it has one from the start, and records its events.
+    pub(crate) async fn insert_workspace(
+        &self,
+        new: &NewWorkspace,
+        token: Option<&NewToken>,
+        events: &[Event],
+    ) -> Result<()> {
+        in_transaction!(&self.write, |tx| {
+            sqlx::query(INSERT)
+                .bind(new.id)
+                .bind(&new.name)
+                .bind(&new.role)
+                .bind(new.tier)
+                .bind(new.status)
+                .bind(&new.url)
+                .bind(new.parent_id)
+                .bind(format!("workspace:{}", new.id))
+                .bind(&new.runtime)
+                .bind(&new.workspace_dir)
+                .bind(new.workspace_access)
+                .bind(new.budget_limit)
+                .bind(new.max_concurrent_tasks)
+                .bind(new.delivery_mode)
+                .bind(new.provision_attempt)
+                .bind(new.provision_attempt.map(|_| new.created_at))
+                .bind(new.created_at)
+                .execute(&mut *tx)
+                .await?;
+            if let Some(Position { x, y }) = new.canvas {
+                sqlx::query(INSERT_LAYOUT).bind(new.id).bind(x).bind(y).execute(&mut *tx).await?;
+            }
+            if let Some(token) = token {
+                insert_first_token!(tx, token)?;
+            }
+            for event in events {
+                insert_event!(tx, event)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The workspace with `id`, removed ones included.
+    pub(crate) async fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(BY_ID).bind(id).fetch_optional(p).await)?)
+    }
+
+    /// Every workspace that is not removed, oldest first.
+    pub(crate) async fn workspaces(&self) -> Result<Vec<Workspace>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(LIST).bind(Status::Removed).fetch_all(p).await)?)
+    }
+
+    /// The workspaces directly below `id` that are not removed, oldest first.
+    pub(crate) async fn children(&self, id: WorkspaceId) -> Result<Vec<Workspace>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(CHILDREN)
+            .bind(id)
+            .bind(Status::Removed)
+            .fetch_all(p)
+            .await)?)
+    }
+
+    /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.
+    pub(crate) async fn kin(&self, one: WorkspaceId, other: WorkspaceId) -> Result<Vec<Kin>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(KIN)
+            .bind(one)
+            .bind(other)
+            .bind(Status::Removed)
+            .fetch_all(p)
+            .await)?)
+    }
+
+    /// What the sweeps look at: every workspace that should be reporting in.
+    pub(crate) async fn supervised(&self) -> Result<Vec<Supervised>> {
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(SUPERVISED)
+            .bind(Status::Provisioning)
+            .bind(Status::Online)
+            .bind(Status::Degraded)
+            .fetch_all(p)
+            .await)?)
+    }
+
+    /// Takes `step` and records `event`. False, and nothing recorded, when the row is no longer at its start.
+    pub(crate) async fn step(&self, id: WorkspaceId, step: Transition, event: &Event) -> Result<bool> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(STEP)
+                .bind(id)
+                .bind(step.from())
+                .bind(step.to())
+                .bind(event.created_at)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 1 {
+                insert_event!(tx, event)?;
+            }
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// As [`Store::step`], unless the agent was heard after `last_heard`.
+    pub(crate) async fn lose(
+        &self,
+        id: WorkspaceId,
+        step: Transition,
+        last_heard: Option<DateTime<Utc>>,
+        event: &Event,
+    ) -> Result<bool> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(LOSE)
+                .bind(id)
+                .bind(step.from())
+                .bind(step.to())
+                .bind(event.created_at)
+                .bind(last_heard)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 1 {
+                insert_event!(tx, event)?;
+            }
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Takes `step` into a new try at bringing the workspace up. False when the row is no longer at its start.
+    pub(crate) async fn begin_attempt(
+        &self,
+        id: WorkspaceId,
+        step: Transition,
+        attempt: AttemptId,
+        event: &Event,
+    ) -> Result<bool> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(BEGIN_ATTEMPT)
+                .bind(id)
+                .bind(step.from())
+                .bind(step.to())
+                .bind(attempt)
+                .bind(event.created_at)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 1 {
+                insert_event!(tx, event)?;
+            }
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Ends `attempt` as failed for `reason`. False when it is not the current one or has ended already.
+    pub(crate) async fn fail_attempt(
+        &self,
+        id: WorkspaceId,
+        step: Transition,
+        attempt: AttemptId,
+        reason: &str,
+        event: &Event,
+    ) -> Result<bool> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(FAIL_ATTEMPT)
+                .bind(id)
+                .bind(step.from())
+                .bind(attempt)
+                .bind(step.to())
+                .bind(reason)
+                .bind(event.created_at)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 1 {
+                insert_event!(tx, event)?;
+            }
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Keeps where `attempt` came up. False when it is not the current one or the workspace was removed.
+    pub(crate) async fn assign(
+        &self,
+        id: WorkspaceId,
+        attempt: AttemptId,
+        url: Option<&str>,
+        instance_id: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let done = on_pool!(&self.write, |p| sqlx::query(ASSIGN)
+            .bind(id)
+            .bind(attempt)
+            .bind(url)
+            .bind(instance_id)
+            .bind(now)
+            .bind(Status::Removed)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(done == 1)
+    }
+
+    /// Keeps what a register call said, and `first_token` if the workspace has no live one.
+    ///
+    /// `None` when the row is no longer at the status the call was judged by; otherwise whether the token was kept.
+    pub(crate) async fn register(
+        &self,
+        registration: &Registration<'_>,
+        first_token: Option<&NewToken>,
+        event: &Event,
+    ) -> Result<Option<bool>> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(REGISTER)
+                .bind(registration.id)
+                .bind(registration.from)
+                .bind(registration.to)
+                .bind(registration.url)
+                .bind(registration.agent_card)
+                .bind(registration.delivery_mode)
+                .bind(registration.at)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 0 {
+                return Ok(None);
+            }
+            let kept = match first_token {
+                Some(token) => insert_first_token!(tx, token)?,
+                None => false,
+            };
+            insert_event!(tx, event)?;
+            Ok(Some(kept))
+        })
+    }
+
+    /// Keeps what a heartbeat said. False for an unknown or removed workspace.
+    pub(crate) async fn heartbeat(&self, beat: &Telemetry<'_>) -> Result<bool> {
+        let done = on_pool!(&self.write, |p| sqlx::query(HEARTBEAT)
+            .bind(beat.id)
+            .bind(Status::Removed)
+            .bind(beat.at)
+            .bind(beat.error_rate)
+            .bind(beat.sample_error)
+            .bind(beat.active_tasks)
+            .bind(beat.uptime_seconds)
+            .bind(beat.current_task)
+            .bind(beat.monthly_spend)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(done == 1)
+    }
+
+    /// Keeps a new agent card. False for an unknown or removed workspace.
+    pub(crate) async fn update_card(&self, id: WorkspaceId, card: &Value, event: &Event) -> Result<bool> {
+        in_transaction!(&self.write, |tx| {
+            let done = sqlx::query(UPDATE_CARD)
+                .bind(id)
+                .bind(Status::Removed)
+                .bind(card)
+                .bind(event.created_at)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 1 {
+                insert_event!(tx, event)?;
+            }
+            Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Notes that `id` called another agent with success.
+    pub(crate) async fn touch_outbound(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<()> {
+        on_pool!(&self.write, |p| sqlx::query(TOUCH_OUTBOUND).bind(id).bind(now).execute(p).await.map(drop))?;
+        Ok(())
+    }
+
+    /// The workspace and all below it, removed ones included.
+    pub(crate) async fn subtree(&self, id: WorkspaceId) -> Result<Vec<WorkspaceId>> {
+        let rows: Vec<IdRow> = on_pool!(&self.read, |p| sqlx::query_as(SUBTREE).bind(id).fetch_all(p).await)?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// Removes workspaces: all of `steps` at once, revoking their tokens and recording their events.
+    ///
+    /// False, with nothing changed, when any row is no longer at its start.
+    pub(crate) async fn remove(&self, steps: &[(WorkspaceId, Transition, Event)]) -> Result<bool> {
+        // An error is what rolls the transaction back.
+        let moved = std::sync::atomic::AtomicBool::new(false);
+        let result: Result<()> = in_transaction!(&self.write, |tx| {
+            for (id, step, event) in steps {
+                let done = sqlx::query(STEP)
+                    .bind(*id)
+                    .bind(step.from())
+                    .bind(step.to())
+                    .bind(event.created_at)
+                    .execute(&mut *tx)
+                    .await?;
+                if done.rows_affected() == 0 {
+                    moved.store(true, std::sync::atomic::Ordering::Relaxed);
+                    return Err(sqlx::Error::RowNotFound.into());
+                }
+                sqlx::query(DELETE_LAYOUT).bind(*id).execute(&mut *tx).await?;
+                sqlx::query(REVOKE_ALL_SQL).bind(*id).bind(event.created_at).execute(&mut *tx).await?;
+                insert_event!(tx, event)?;
+            }
+            Ok(())
+        });
+        match result {
+            Err(_) if moved.into_inner() => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Deletes the rows of removed workspaces, and all that hangs on them.
+    pub(crate) async fn purge(&self, ids: &[WorkspaceId]) -> Result<()> {
+        in_transaction!(&self.write, |tx| {
+            for id in ids {
+                sqlx::query(PURGE).bind(*id).bind(Status::Removed).execute(&mut *tx).await?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! A workspace: the home of one agent.
+
+mod create;
+mod status;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+pub use self::{
+    create::{CreateWorkspace, DEFAULT_RUNTIME, EXTERNAL_RUNTIME, Position},
+    status::{Status, Transition},
+};
+use crate::{
+    id::{AttemptId, WorkspaceId},
+    store::pool::{row, text_enum},
+};
+
+text_enum! {
+    /// What an agent may do with the host folder that its workspace was given.
+    #[derive(Default)]
+    pub enum Access {
+        /// Nothing: it works in storage of its own.
+        #[default]
+        None = "none",
+        /// Read it.
+        ReadOnly = "read_only",
+        /// Read and write it.
+        ReadWrite = "read_write",
+    }
+}
+
+text_enum! {
+    /// How messages reach an agent.
+    #[derive(Default)]
+    pub enum DeliveryMode {
+        /// The control plane calls the agent's URL.
+        #[default]
+        Push = "push",
+        /// The agent asks for them.
+        Poll = "poll",
+    }
+}
+
+row! {
+    /// A workspace as it is kept.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Workspace {
+        /// Its name for machines.
+        pub id: WorkspaceId,
+        /// Its name for people; need not be unique.
+        pub name: String,
+        /// What its agent is for.
+        pub role: Option<String>,
+        /// How much it may use and do: 1 to 4.
+        pub tier: i32,
+        /// Where it is in its life.
+        pub status: Status,
+        /// What its agent says about itself, verbatim.
+        pub agent_card: Option<Value>,
+        /// Where its agent is called; empty while that is unknown.
+        pub url: String,
+        /// The workspace that leads it.
+        pub parent_id: Option<WorkspaceId>,
+        /// When its agent was last heard.
+        pub last_heartbeat_at: Option<DateTime<Utc>>,
+        /// The share of failures its agent reported last, 0 to 1.
+        pub last_error_rate: f64,
+        /// Why it failed or is not well, for people.
+        pub last_sample_error: Option<String>,
+        /// How many tasks its agent works on.
+        pub active_tasks: i32,
+        /// How many it may work on at once.
+        pub max_concurrent_tasks: i32,
+        /// How long its agent has been up, as it says.
+        pub uptime_seconds: i64,
+        /// What its agent works on, as it says.
+        pub current_task: Option<String>,
+        /// Which kind of agent it is; `external` for one that runs elsewhere.
+        pub runtime: String,
+        /// The host folder it works in.
+        pub workspace_dir: Option<String>,
+        /// What its agent may do there.
+        pub workspace_access: Access,
+        /// Most it may spend a month, in US cents.
+        pub budget_limit: Option<i64>,
+        /// What it says to have spent this month, in US cents.
+        pub monthly_spend: i64,
+        /// When it last called another agent with success.
+        pub last_outbound_at: Option<DateTime<Utc>>,
+        /// The name of its machine at another control plane.
+        pub instance_id: Option<String>,
+        /// How messages reach its agent.
+        pub delivery_mode: DeliveryMode,
+        /// The current try at bringing it up.
+        pub provision_attempt: Option<AttemptId>,
+        /// When that try began.
+        pub provision_started_at: Option<DateTime<Utc>>,
+        /// When it was made.
+        pub created_at: DateTime<Utc>,
+        /// When its row last changed.
+        pub updated_at: DateTime<Utc>,
+        /// Its place on the canvas.
+        pub x: f64,
+        /// Its place on the canvas.
+        pub y: f64,
+        /// Whether the canvas hides its children.
+        pub collapsed: bool,
+    }
+}
+
+impl Workspace {
+    /// Whether its agent runs somewhere else and only reports in.
+    pub fn is_external(&self) -> bool {
+        self.runtime == EXTERNAL_RUNTIME
+    }
+}
