@@ -252,15 +252,8 @@ mod tests {
     #[test]
     fn who_may_talk_to_whom() {
         // 1 and 2 are roots; 10, 11 below 1; 100 below 10; 110 below 11; 20 below 2.
-        let parents = [
-            (1, None),
-            (2, None),
-            (10, Some(1)),
-            (11, Some(1)),
-            (100, Some(10)),
-            (110, Some(11)),
-            (20, Some(2)),
-        ];
+        let parents =
+            [(1, None), (2, None), (10, Some(1)), (11, Some(1)), (100, Some(10)), (110, Some(11)), (20, Some(2))];
         let rows = [
             (1, 1, true),
             (999, 999, true),

@@ -3,11 +3,11 @@
 mod access;
 mod tokens;
 
-pub use self::{
-    access::{Caller, Credential, Exposure},
-    tokens::IssuedToken,
-};
 pub(crate) use self::{
     access::{AdminFacts, RegistryFacts, WorkspaceFacts, admin_gate, can_communicate, registry_gate, workspace_gate},
     tokens::{NewToken, hash, issue},
+};
+pub use self::{
+    access::{Caller, Credential, Exposure},
+    tokens::IssuedToken,
 };

@@ -9,6 +9,9 @@ pub mod docker;
 #[cfg(any())]
 pub mod process;
 
+pub(crate) mod dispatch;
+pub(crate) mod prepare;
+
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 
 use async_trait::async_trait;

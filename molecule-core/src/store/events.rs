@@ -62,20 +62,6 @@ pub(crate) use insert_event;
 pub(crate) const INSERT_SQL: &str = INSERT;
 
 impl Store {
-    /// Records `event` on its own. What changes a row records its events in the same transaction instead.
-    pub(crate) async fn record(&self, event: &Event) -> Result<()> {
-        on_pool!(&self.write, |p| sqlx::query(INSERT)
-            .bind(event.id)
-            .bind(event.kind.as_str())
-            .bind(event.workspace_id)
-            .bind(event.storable_payload())
-            .bind(event.created_at)
-            .execute(p)
-            .await
-            .map(drop))?;
-        Ok(())
-    }
-
     /// The newest events, at most `limit`, of one workspace or of all.
     pub(crate) async fn newest_events(&self, of: Option<WorkspaceId>, limit: i64) -> Result<Vec<RecordedEvent>> {
         let rows: Vec<EventRow> = match of {

@@ -18,9 +18,9 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
+use self::pool::{Pool, on_pool};
 pub use self::tokens::TokenOwner;
 pub(crate) use self::workspaces::{Kin, NewWorkspace, Registration, Supervised, Telemetry};
-use self::pool::{Pool, on_pool};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a caller waits for a connection, or for another writer, before it is told that the store is away.
@@ -194,7 +194,7 @@ impl From<sqlx::Error> for Error {
 /// Access for the gates of `docs/decisions/0002-one-sql-text.md`. Not part of the API.
 #[doc(hidden)]
 pub mod gate {
-    use super::{Pool, PgPool, SqlitePool, Store};
+    use super::{PgPool, Pool, SqlitePool, Store};
 
     /// The name and text of every statement of the store.
     pub fn statements() -> Vec<(String, &'static str)> {

@@ -93,19 +93,8 @@ impl Store {
     }
 
     /// Notes that a token was used, unless that was noted after `unless_since` already.
-    pub(crate) async fn touch_token(
-        &self,
-        id: TokenId,
-        now: DateTime<Utc>,
-        unless_since: DateTime<Utc>,
-    ) -> Result<()> {
-        on_pool!(&self.write, |p| sqlx::query(TOUCH)
-            .bind(id)
-            .bind(now)
-            .bind(unless_since)
-            .execute(p)
-            .await
-            .map(drop))?;
+    pub(crate) async fn touch_token(&self, id: TokenId, now: DateTime<Utc>, unless_since: DateTime<Utc>) -> Result<()> {
+        on_pool!(&self.write, |p| sqlx::query(TOUCH).bind(id).bind(now).bind(unless_since).execute(p).await.map(drop))?;
         Ok(())
     }
 

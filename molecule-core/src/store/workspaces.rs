@@ -209,11 +209,7 @@ impl Store {
 
     /// The workspaces directly below `id` that are not removed, oldest first.
     pub(crate) async fn children(&self, id: WorkspaceId) -> Result<Vec<Workspace>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(CHILDREN)
-            .bind(id)
-            .bind(Status::Removed)
-            .fetch_all(p)
-            .await)?)
+        Ok(on_pool!(&self.read, |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?)
     }
 
     /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.

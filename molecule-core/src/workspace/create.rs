@@ -220,11 +220,7 @@ mod tests {
                 "invalid workspace fields",
                 "role contains invalid characters",
             ),
-            (
-                CreateWorkspace { tier: 5, ..named("a") },
-                "invalid workspace fields",
-                "tier must be 1 to 4, or 0 for 3",
-            ),
+            (CreateWorkspace { tier: 5, ..named("a") }, "invalid workspace fields", "tier must be 1 to 4, or 0 for 3"),
             (
                 CreateWorkspace { budget_limit: Some(-1), ..named("a") },
                 "invalid workspace fields",

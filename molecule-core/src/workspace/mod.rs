@@ -1,6 +1,7 @@
 //! A workspace: the home of one agent.
 
 mod create;
+pub(crate) mod lifecycle;
 mod status;
 
 use chrono::{DateTime, Utc};
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 pub use self::{
     create::{CreateWorkspace, DEFAULT_RUNTIME, EXTERNAL_RUNTIME, Position},
+    lifecycle::{Created, Deleted, Restarted},
     status::{Status, Transition},
 };
 use crate::{

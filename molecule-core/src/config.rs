@@ -1,0 +1,91 @@
+//! The settings of a control plane. The library reads no environment: a frontend fills this in.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::net::Policy;
+
+/// How a control plane behaves. [`Default`] is what a server on this host's loopback uses.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where agents reach this control plane, without a slash at the end.
+    pub platform_url: String,
+    /// The operator's break-glass token. Setting it closes the rules that open a fresh install.
+    pub admin_token: Option<SecretString>,
+    /// A token worth the same, kept in a file for clients on this host. Setting it closes nothing.
+    pub operator_token: Option<SecretString>,
+    /// Gates open to whoever can reach the loopback address, where no `admin_token` is set.
+    pub development: bool,
+    /// Which addresses agents may name as theirs.
+    pub address_policy: Policy,
+    /// Host folders that workspaces may be given, with all below them. None by default.
+    pub workspace_roots: Vec<PathBuf>,
+    /// How long an external workspace may be silent.
+    pub external_silence: Duration,
+    /// How long any other workspace may be silent.
+    pub managed_silence: Duration,
+    /// How long a try at bringing a workspace up may take, for every runtime.
+    pub provision_timeout: Option<Duration>,
+    /// How often the health sweep looks.
+    pub health_tick: Duration,
+    /// How often the timeout sweep looks.
+    pub timeout_tick: Duration,
+    /// How long a call to an agent may see no sign of life of it.
+    pub a2a_idle: Duration,
+    /// How long a call of one agent to another may take in all.
+    pub a2a_ceiling: Duration,
+    /// How long the clean-up of a delete may take.
+    pub delete_budget: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            platform_url: "http://127.0.0.1:8080".to_owned(),
+            admin_token: None,
+            operator_token: None,
+            development: false,
+            address_policy: Policy::Strict,
+            workspace_roots: Vec::new(),
+            external_silence: Duration::from_secs(90),
+            managed_silence: Duration::from_secs(180),
+            provision_timeout: None,
+            health_tick: Duration::from_secs(15),
+            timeout_tick: Duration::from_secs(30),
+            a2a_idle: Duration::from_secs(300),
+            a2a_ceiling: Duration::from_secs(30 * 60),
+            delete_budget: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// How long a try at bringing up a workspace of `runtime` may take: the one answer for sweeps and clients.
+    pub fn provision_timeout_for(&self, runtime: &str) -> Duration {
+        self.provision_timeout.unwrap_or(match runtime {
+            "hermes" => Duration::from_secs(30 * 60),
+            _ => Duration::from_secs(10 * 60),
+        })
+    }
+
+    /// Whether gates open without a credential, on loopback.
+    pub(crate) fn dev_fail_open(&self) -> bool {
+        self.development && self.admin_token.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_provision_timeout_is_resolved_in_order() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let config = Config::default();
+        assert_eq!(config.provision_timeout_for("hermes"), minutes(30));
+        assert_eq!(config.provision_timeout_for("claude-code"), minutes(10));
+        let config = Config { provision_timeout: Some(minutes(1)), ..config };
+        assert_eq!(config.provision_timeout_for("hermes"), minutes(1));
+    }
+}

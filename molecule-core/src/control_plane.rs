@@ -1,0 +1,221 @@
+//! The facade: everything a frontend or an embedding program needs hangs on [`ControlPlane`].
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::{Clock, Entropy, SystemClock, SystemEntropy, random_uuid},
+    config::Config,
+    error::Result,
+    events::{Event, EventHub, EventKind, EventListener, RecordedEvent},
+    gate::Gates,
+    http_client,
+    id::{AttemptId, EventId, WorkspaceId},
+    provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector},
+    store::Store,
+    sweep,
+};
+
+/// A control plane over one store and one backend.
+///
+/// Cloning clones the handle. Tasks that outlive a call are tracked: [`ControlPlane::shut_down`] waits for them.
+#[derive(Clone)]
+pub struct ControlPlane {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) backend: Backend,
+    pub(crate) hub: EventHub,
+    pub(crate) gates: Gates,
+    pub(crate) http: reqwest::Client,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// Silence from before this process began means nothing.
+    pub(crate) started_at: DateTime<Utc>,
+}
+
+/// Where workspaces run.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    None,
+    Local { provisioner: Arc<dyn LocalProvisioner>, inspector: Arc<dyn WorkloadInspector> },
+    ControlPlane(Arc<dyn ControlPlaneProvisioner>),
+}
+
+impl Backend {
+    /// The name in logs.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local { provisioner, .. } => provisioner.capability().name,
+            Self::ControlPlane(_) => "cp",
+        }
+    }
+
+    /// Whether the backend tells where an agent is called, so that the agent's own word on it is not used.
+    pub(crate) fn assigns_urls(&self) -> bool {
+        matches!(self, Self::Local { provisioner, .. } if provisioner.capability().assigns_url)
+    }
+}
+
+/// Takes the parts of a [`ControlPlane`].
+#[derive(Debug)]
+pub struct Builder {
+    store: Store,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    backend: Backend,
+}
+
+impl Builder {
+    /// How it behaves; [`Config::default`] otherwise.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Runs workspaces on this host.
+    #[must_use]
+    pub fn local_backend<B: LocalProvisioner + WorkloadInspector>(mut self, backend: Arc<B>) -> Self {
+        self.backend = Backend::Local { provisioner: backend.clone(), inspector: backend };
+        self
+    }
+
+    /// Runs workspaces on machines that another control plane owns.
+    #[must_use]
+    pub fn control_plane_backend(mut self, backend: Arc<dyn ControlPlaneProvisioner>) -> Self {
+        self.backend = Backend::ControlPlane(backend);
+        self
+    }
+
+    /// Tells the time; the system's otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Gives randomness; the system's otherwise.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// The control plane. Nothing runs until [`ControlPlane::start`].
+    ///
+    /// # Errors
+    /// Where the client for calls to agents can't be made.
+    pub fn build(self) -> Result<ControlPlane> {
+        let started_at = self.clock.now();
+        Ok(ControlPlane {
+            inner: Arc::new(Inner {
+                store: self.store,
+                config: self.config,
+                clock: self.clock,
+                entropy: self.entropy,
+                backend: self.backend,
+                hub: EventHub::new(),
+                gates: Gates::default(),
+                http: http_client::for_agents()?,
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+                started_at,
+            }),
+        })
+    }
+}
+
+impl ControlPlane {
+    /// A control plane over `store`, to be given its other parts.
+    pub fn builder(store: Store) -> Builder {
+        Builder {
+            store,
+            config: Config::default(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            backend: Backend::None,
+        }
+    }
+
+    /// Begins to supervise the fleet: the sweeps run until [`ControlPlane::shut_down`].
+    pub fn start(&self) {
+        sweep::start(self);
+    }
+
+    /// Stops supervising and waits, at most `patience`, for tasks under way. False when some were left behind.
+    ///
+    /// Workspaces go on: the next control plane over the same store finds them again.
+    pub async fn shut_down(&self, patience: Duration) -> bool {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        tokio::time::timeout(patience, self.inner.tasks.wait()).await.is_ok()
+    }
+
+    /// How it behaves.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The store it keeps everything in.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The name of the backend: `docker`, `process`, `cp`, `none`, or that of an embedded one.
+    pub fn backend_name(&self) -> &'static str {
+        self.inner.backend.mode()
+    }
+
+    /// Hears what happens from now on.
+    pub fn listen(&self) -> EventListener {
+        self.inner.hub.listen()
+    }
+
+    /// The newest recorded events, newest first, of one workspace or of all; an unknown one has none.
+    pub async fn events(&self, of: Option<WorkspaceId>, limit: u32) -> Result<Vec<RecordedEvent>> {
+        self.inner.store.newest_events(of, i64::from(limit)).await
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn new_attempt(&self) -> AttemptId {
+        AttemptId::from_uuid(random_uuid(&*self.inner.entropy))
+    }
+
+    pub(crate) fn event(&self, kind: EventKind, workspace_id: WorkspaceId, payload: Value) -> Event {
+        Event {
+            id: EventId::from_uuid(random_uuid(&*self.inner.entropy)),
+            kind,
+            workspace_id: Some(workspace_id),
+            payload,
+            created_at: self.now(),
+        }
+    }
+
+    /// Tells listeners of an event that needs no record, or whose record was made already.
+    pub(crate) fn announce(&self, event: Event) {
+        self.inner.hub.announce(event);
+    }
+}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane")
+            .field("store", &self.inner.store)
+            .field("backend", &self.inner.backend.mode())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,223 @@
+//! The one way to bring a workspace up, for every caller and every backend.
+//!
+//! The entry is logged before anything else, a panic is contained, and every failure goes through one path that is
+//! guarded by the try it belongs to: a late result of an earlier try changes nothing.
+
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use serde_json::json;
+
+use super::{Workload, prepare};
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    error::{Error, ErrorKind, Result},
+    events::EventKind,
+    id::{AttemptId, WorkspaceId},
+    identity,
+    workspace::{Status, Workspace},
+};
+
+/// How often a workload that has not reported in yet is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// One try at bringing a workspace up.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// The workspace as it was when the try began.
+    pub(crate) workspace: Workspace,
+    pub(crate) attempt: AttemptId,
+    /// The model that its maker asked for.
+    pub(crate) model: Option<String>,
+    /// Stop what runs first.
+    pub(crate) stop_first: bool,
+}
+
+impl ControlPlane {
+    /// Begins `job` in a task of its own.
+    pub(crate) fn provision(&self, job: Job) {
+        let this = self.clone();
+        self.inner.tasks.spawn(async move {
+            let id = job.workspace.id;
+            tracing::info!(
+                workspace.id = %id,
+                workspace.runtime = job.workspace.runtime,
+                mode = this.inner.backend.mode(),
+                attempt = %job.attempt,
+                "provisioning a workspace"
+            );
+            let failure = match AssertUnwindSafe(this.run(&job)).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => from_panic(&*panic),
+            };
+            this.fail_attempt(id, job.attempt, &failure, json!({})).await;
+        });
+    }
+
+    async fn run(&self, job: &Job) -> Result<()> {
+        let id = job.workspace.id;
+        {
+            let _gate = self.inner.gates.enter(id).await;
+            if !self.is_current(job).await? {
+                tracing::info!(workspace.id = %id, attempt = %job.attempt, "superseded before it started");
+                return Ok(());
+            }
+            if job.stop_first {
+                self.stop_for_restart(&job.workspace).await;
+            }
+            let deadline = self.inner.config.provision_timeout_for(&job.workspace.runtime);
+            match tokio::time::timeout(deadline, self.bring_up(job)).await {
+                Ok(result) => result?,
+                Err(_) => {
+                    return Err(Error::new(
+                        ErrorKind::Upstream,
+                        format!("workspace start failed: the backend did not answer within {} s", deadline.as_secs()),
+                    ));
+                }
+            }
+        }
+        self.watch(job).await
+    }
+
+    async fn is_current(&self, job: &Job) -> Result<bool> {
+        let row = self.inner.store.workspace(job.workspace.id).await?;
+        Ok(row.is_some_and(|row| row.status == Status::Provisioning && row.provision_attempt == Some(job.attempt)))
+    }
+
+    async fn stop_for_restart(&self, workspace: &Workspace) {
+        let stopped = match (&self.inner.backend, &workspace.instance_id) {
+            (Backend::Local { provisioner, .. }, _) => provisioner.stop(workspace.id).await,
+            (Backend::ControlPlane(provisioner), Some(instance)) => provisioner.stop(workspace.id, instance).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = stopped {
+            // The start replaces what still runs; leaving the workspace dead would help nobody.
+            tracing::error!(workspace.id = %workspace.id, error = error.detail(), "could not stop before a restart");
+        }
+    }
+
+    async fn bring_up(&self, job: &Job) -> Result<()> {
+        let workspace = &job.workspace;
+        let (kept, issued) = identity::issue(workspace.id, &*self.inner.entropy, self.now());
+        let spec = prepare::spec(workspace, job.model.as_deref(), &self.inner.config, &issued.token);
+        let (url, instance) = match &self.inner.backend {
+            Backend::None => return Err(super::no_backend()),
+            Backend::Local { provisioner, .. } => {
+                // Just before the start: a start that never comes leaves the old credential alone.
+                self.inner.store.replace_tokens(&kept).await?;
+                (provisioner.start(&spec).await.map_err(start_failed)?, None)
+            }
+            Backend::ControlPlane(provisioner) => {
+                // The token is issued by the register call that the machine makes without one.
+                self.inner.store.revoke_tokens(workspace.id, self.now()).await?;
+                let failed = |error: Error| error.with_message("provisioning failed");
+                (None, Some(provisioner.start(&spec).await.map_err(failed)?.instance_id))
+            }
+        };
+        let kept =
+            self.inner.store.assign(workspace.id, job.attempt, url.as_deref(), instance.as_deref(), self.now()).await?;
+        if kept {
+            tracing::info!(workspace.id = %workspace.id, attempt = %job.attempt, "started; waiting for the agent");
+        } else {
+            tracing::warn!(workspace.id = %workspace.id, attempt = %job.attempt, "superseded; stopping what it started");
+            self.discard(workspace.id, instance.as_deref()).await;
+        }
+        Ok(())
+    }
+
+    /// Stops what a superseded try started, and clears its storage where the workspace is gone.
+    async fn discard(&self, id: WorkspaceId, instance: Option<&str>) {
+        let discarded = match (&self.inner.backend, instance) {
+            (Backend::Local { provisioner, .. }, _) => match provisioner.stop(id).await {
+                Ok(()) => match self.inner.store.workspace(id).await {
+                    Ok(Some(row)) if row.status != Status::Removed => Ok(()),
+                    Ok(_) => provisioner.remove_volume(id).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            },
+            (Backend::ControlPlane(provisioner), Some(instance)) => provisioner.stop(id, instance).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = discarded {
+            tracing::error!(workspace.id = %id, error = error.detail(), "a superseded workload was left behind");
+        }
+    }
+
+    /// Looks at what was started until its agent reports in, so that one that ends at once is not waited for.
+    async fn watch(&self, job: &Job) -> Result<()> {
+        let Backend::Local { inspector, .. } = &self.inner.backend else { return Ok(()) };
+        loop {
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(WATCH_EVERY) => {}
+            }
+            if !self.is_current(job).await? {
+                return Ok(());
+            }
+            match inspector.observe(job.workspace.id).await {
+                Ok(Workload::Running) => {}
+                Ok(ended) => return Err(ended_before_it_registered(ended)),
+                // A backend that can't tell says nothing about the workload; the timeout sweep has the last word.
+                Err(error) => tracing::warn!(workspace.id = %job.workspace.id, error = error.detail(), "cannot look"),
+            }
+        }
+    }
+
+    /// The one failure path: the row, the log and the event. Without effect when `attempt` is over.
+    pub(crate) async fn fail_attempt(
+        &self,
+        id: WorkspaceId,
+        attempt: AttemptId,
+        failure: &Error,
+        extra: serde_json::Value,
+    ) -> bool {
+        tracing::error!(workspace.id = %id, attempt = %attempt, error = failure.detail(), "provisioning failed");
+        let mut payload = json!({"error": failure.message()});
+        if let (Some(payload), serde_json::Value::Object(extra)) = (payload.as_object_mut(), extra) {
+            payload.extend(extra);
+        }
+        let event = self.event(EventKind::WorkspaceProvisionFailed, id, payload);
+        let step = Status::Provisioning.to(Status::Failed);
+        let kept = match step {
+            Ok(step) => self.inner.store.fail_attempt(id, step, attempt, failure.message(), &event).await,
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(true) => {
+                self.announce(event);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::error!(workspace.id = %id, error = error.detail(), "the failure could not be kept");
+                false
+            }
+        }
+    }
+}
+
+/// What an agent that ended before its first word is failed with.
+pub(crate) fn ended_before_it_registered(workload: Workload) -> Error {
+    let code = match workload {
+        Workload::Ended { exit_code: Some(code) } => format!(" with exit code {code}"),
+        _ => String::new(),
+    };
+    Error::new(
+        ErrorKind::Upstream,
+        format!("the agent ended{code} before it registered — its log says why (molecule logs)"),
+    )
+}
+
+fn start_failed(error: Error) -> Error {
+    let text = format!("workspace start failed: {}", error.message());
+    error.with_message(text)
+}
+
+/// A fixed text for callers: what a panic says may hold anything. The panic hook has logged it with its trace.
+fn from_panic(panic: &(dyn Any + Send)) -> Error {
+    let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref().cloned());
+    Error::new(ErrorKind::Unexpected, "provision panic: the workspace could not be started because of a defect")
+        .context("panic", said.unwrap_or_default())
+}

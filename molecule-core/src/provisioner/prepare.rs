@@ -1,0 +1,85 @@
+//! From a workspace to what its backend needs to know: pure, and the same for every backend.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{ConfigFile, StartSpec};
+use crate::{
+    config::Config,
+    workspace::{Access, DEFAULT_RUNTIME, Workspace},
+};
+
+/// What the backend is told.
+pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, token: &SecretString) -> StartSpec {
+    StartSpec {
+        workspace_id: workspace.id,
+        name: workspace.name.clone(),
+        runtime: workspace.runtime.clone(),
+        tier: workspace.tier,
+        env: env(workspace, model),
+        files: vec![
+            ConfigFile {
+                path: "config.yaml".to_owned(),
+                contents: config_yaml(workspace, model).into_bytes(),
+                private: false,
+            },
+            ConfigFile {
+                path: ".auth_token".to_owned(),
+                contents: token.expose_secret().as_bytes().to_vec(),
+                private: true,
+            },
+        ],
+        workspace_dir: match workspace.workspace_access {
+            Access::None => None,
+            Access::ReadOnly | Access::ReadWrite => workspace.workspace_dir.as_ref().map(PathBuf::from),
+        },
+        access: workspace.workspace_access,
+        platform_url: config.platform_url.clone(),
+        reset_session: false,
+    }
+}
+
+fn env(workspace: &Workspace, model: Option<&str>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let mut set = |name: &str, value: &str| {
+        if !value.is_empty() {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    set("MODEL", model.unwrap_or_default());
+    set("MOLECULE_AGENT_NAME", &workspace.name);
+    set("MOLECULE_AGENT_ROLE", workspace.role.as_deref().unwrap_or_default());
+    set("PARENT_ID", &workspace.parent_id.map(|id| id.to_string()).unwrap_or_default());
+    env
+}
+
+fn config_yaml(workspace: &Workspace, model: Option<&str>) -> String {
+    let default_model = match workspace.runtime.as_str() {
+        DEFAULT_RUNTIME => "sonnet",
+        _ => "anthropic:claude-opus-4-7",
+    };
+    format!(
+        "name: {}\ndescription: {}\nversion: 1.0.0\ntier: {}\nruntime: {}\nmodel: {}\nruntime_config:\n  timeout: 0\n",
+        quoted(&workspace.name),
+        quoted(workspace.role.as_deref().unwrap_or_default()),
+        workspace.tier,
+        workspace.runtime,
+        quoted(model.unwrap_or(default_model)),
+    )
+}
+
+/// A double-quoted YAML scalar. JSON's escapes are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text.replace('\n', " ").replace('\r', "")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_add_keys() {
+        assert_eq!(quoted("a\nb: \"c\"\r\\"), r#""a b: \"c\"\\""#);
+    }
+}

@@ -1,0 +1,143 @@
+//! From what a request presents to what it may do. The rules are in [`identity`](crate::identity).
+
+use chrono::TimeDelta;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    control_plane::ControlPlane,
+    error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
+    identity::{self, AdminFacts, Caller, Credential, Exposure, RegistryFacts, WorkspaceFacts},
+    workspace::Workspace,
+};
+
+/// How stale the note of a token's last use may be.
+const TOUCH_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// Names that only callers inside the control plane go by.
+const RESERVED_CALLERS: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
+
+impl ControlPlane {
+    /// What the presented bearer is worth.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the store can't say: never taken for a wrong credential.
+    pub async fn authenticate(&self, bearer: Option<&str>) -> Result<Credential> {
+        let Some(bearer) = bearer.filter(|bearer| !bearer.is_empty()) else {
+            return Ok(Credential::Absent);
+        };
+        let config = &self.inner.config;
+        let operator = [&config.admin_token, &config.operator_token].into_iter().flatten();
+        if operator.map(|token| same(token, bearer)).fold(false, |found, same| found | same) {
+            return Ok(Credential::Operator);
+        }
+        let Some(owner) = self.inner.store.token_owner(&identity::hash(bearer)).await? else {
+            return Ok(Credential::Unknown);
+        };
+        let now = self.now();
+        if let Err(error) = self.inner.store.touch_token(owner.id, now, now - TOUCH_EVERY).await {
+            tracing::warn!(error = error.detail(), "the use of a token could not be noted");
+        }
+        Ok(Credential::Workspace(owner))
+    }
+
+    /// The gate of routes that belong to one workspace.
+    pub fn admit_to_workspace(
+        &self,
+        credential: Credential,
+        target: WorkspaceId,
+        exposure: Exposure,
+    ) -> Result<Caller> {
+        let dev_fail_open = self.inner.config.dev_fail_open();
+        identity::workspace_gate(&WorkspaceFacts { credential, target, dev_fail_open, exposure })
+    }
+
+    /// The gate of routes that belong to the operator.
+    pub async fn admit_operator(&self, credential: Credential, exposure: Exposure) -> Result<()> {
+        let admin_token_set = self.inner.config.admin_token.is_some();
+        // Only a fresh install needs to know.
+        let undecided = credential == Credential::Absent && !admin_token_set;
+        let any_live_token = if undecided { self.inner.store.any_live_token().await? } else { true };
+        identity::admin_gate(&AdminFacts {
+            credential,
+            admin_token_set,
+            any_live_token,
+            dev_fail_open: self.inner.config.dev_fail_open(),
+            exposure,
+        })
+    }
+
+    /// The gate of register, heartbeat and update-card: the workspace, and whether the caller proved to be it.
+    pub(crate) async fn admit_to_registry(
+        &self,
+        credential: Credential,
+        target: WorkspaceId,
+    ) -> Result<(Workspace, bool)> {
+        let workspace = self
+            .inner
+            .store
+            .workspace(target)
+            .await?
+            .ok_or_else(|| Error::not_found("workspace not found").context("workspace.id", target))?;
+        let undecided = credential == Credential::Absent;
+        let has_live_token = if undecided { self.inner.store.has_live_token(target).await? } else { true };
+        let facts = RegistryFacts { credential, target, status: workspace.status, has_live_token };
+        let verified = identity::registry_gate(&facts)?;
+        Ok((workspace, verified))
+    }
+
+    /// Who calls an agent: `claimed` is what the caller says it is.
+    pub async fn admit_caller(
+        &self,
+        credential: Credential,
+        claimed: Option<&str>,
+        target: WorkspaceId,
+        exposure: Exposure,
+    ) -> Result<Caller> {
+        let claimed = match claimed.map(str::trim).filter(|claimed| !claimed.is_empty()) {
+            Some(claimed) if RESERVED_CALLERS.iter().any(|prefix| claimed.starts_with(prefix)) => {
+                return Err(invalid_caller());
+            }
+            Some(claimed) => Some(claimed.parse::<WorkspaceId>().map_err(|_| invalid_caller())?),
+            None => None,
+        };
+        let unauthenticated = |message| Err(Error::new(ErrorKind::Unauthenticated, message));
+        let caller = match (credential, claimed) {
+            (Credential::Unknown, _) => return unauthenticated("invalid caller auth token"),
+            (Credential::Workspace(owner), None) => Caller::Workspace(owner.workspace_id),
+            (Credential::Workspace(owner), Some(claimed)) if owner.workspace_id == claimed => {
+                Caller::Workspace(claimed)
+            }
+            (Credential::Workspace(_), Some(_)) => return unauthenticated("invalid caller auth token"),
+            (Credential::Operator, None) => Caller::Operator,
+            (Credential::Operator, Some(claimed)) => Caller::Workspace(claimed),
+            (Credential::Absent, None) if self.admit_operator(credential, exposure).await.is_ok() => Caller::Operator,
+            (Credential::Absent, _) => return unauthenticated("missing caller auth token"),
+        };
+        if let Caller::Workspace(id) = caller
+            && !self.can_communicate(id, target).await?
+        {
+            let text = "access denied: workspaces cannot communicate per hierarchy rules";
+            return Err(Error::new(ErrorKind::PermissionDenied, text));
+        }
+        Ok(caller)
+    }
+
+    /// Whether two workspaces may talk: the same one, siblings, both roots, or one above the other.
+    pub async fn can_communicate(&self, one: WorkspaceId, other: WorkspaceId) -> Result<bool> {
+        if one == other {
+            return Ok(true);
+        }
+        let kin = self.inner.store.kin(one, other).await?;
+        Ok(identity::can_communicate(one, other, &kin))
+    }
+}
+
+fn invalid_caller() -> Error {
+    Error::new(ErrorKind::PermissionDenied, "invalid caller ID")
+}
+
+fn same(token: &SecretString, bearer: &str) -> bool {
+    token.expose_secret().as_bytes().ct_eq(bearer.as_bytes()).into()
+}

@@ -1,0 +1,185 @@
+//! An agent says that it lives. The decision what that changes is a pure function.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::ControlPlane,
+    error::{Error, ErrorKind, Result},
+    events::EventKind,
+    id::WorkspaceId,
+    identity::Credential,
+    store::Telemetry,
+    workspace::Status,
+};
+
+/// From this share of failures on, an agent is not well.
+const DEGRADED_FROM: f64 = 0.5;
+
+/// Below this share of failures it is well again; in between nothing moves.
+const WELL_BELOW: f64 = 0.1;
+
+/// The most that a workspace can say to have spent, in US cents.
+const SPEND_LIMIT: i64 = 1_000_000_000_000;
+
+/// The only runtime state with a meaning: the agent lives and gets nothing done.
+const WEDGED: &str = "wedged";
+
+/// What an agent says about its condition.
+#[derive(Debug, Clone, Default)]
+pub struct Heartbeat {
+    /// The share of its calls that failed lately, 0 to 1.
+    pub error_rate: f64,
+    /// One of those failures, for people.
+    pub sample_error: String,
+    /// How many tasks it works on.
+    pub active_tasks: i32,
+    /// How long it has been up.
+    pub uptime_seconds: i64,
+    /// What it works on.
+    pub current_task: String,
+    /// What it spent this month, in US cents; 0 or less says nothing.
+    pub monthly_spend: i64,
+    /// `wedged`, or anything else for well.
+    pub runtime_state: String,
+    /// What its runtime does by itself.
+    pub runtime_metadata: Option<RuntimeMetadata>,
+}
+
+/// What an agent's runtime does by itself.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeMetadata {
+    /// Names of capabilities, and whether it has them.
+    pub capabilities: BTreeMap<String, bool>,
+}
+
+/// What an agent is told in answer to a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeartbeatReply {}
+
+/// A change that a heartbeat brings about.
+#[derive(Debug, Clone, PartialEq)]
+struct Change {
+    to: Status,
+    kind: EventKind,
+    payload: Value,
+}
+
+/// What `beat` changes about a workspace that is `status`. At most one thing.
+fn decide(status: Status, beat: &Heartbeat) -> Option<Change> {
+    let wedged = beat.runtime_state == WEDGED;
+    let judges_itself = beat
+        .runtime_metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.capabilities.get("status_mgmt").copied().unwrap_or_default());
+    let online = |payload| Some(Change { to: Status::Online, kind: EventKind::WorkspaceOnline, payload });
+    let degraded = |payload| Some(Change { to: Status::Degraded, kind: EventKind::WorkspaceDegraded, payload });
+    match status {
+        Status::Online if wedged => degraded(json!({"runtime_state": WEDGED, "sample_error": beat.sample_error})),
+        Status::Online if !judges_itself && beat.error_rate >= DEGRADED_FROM => {
+            degraded(json!({"error_rate": beat.error_rate, "sample_error": beat.sample_error}))
+        }
+        Status::Degraded if !judges_itself && !wedged && beat.error_rate < WELL_BELOW => online(json!({})),
+        Status::Offline => online(json!({})),
+        Status::Provisioning | Status::AwaitingAgent => online(json!({"recovered_from": status})),
+        _ => None,
+    }
+}
+
+impl ControlPlane {
+    /// Keeps what an agent says about its condition, and moves its workspace as that demands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown workspace, [`ErrorKind::Unauthenticated`] without its token or for a
+    /// removed one.
+    pub async fn heartbeat(&self, id: WorkspaceId, beat: &Heartbeat, credential: Credential) -> Result<HeartbeatReply> {
+        let (before, _) = self.admit_to_registry(credential, id).await?;
+        let spend = beat.monthly_spend.clamp(0, SPEND_LIMIT);
+        let telemetry = Telemetry {
+            id,
+            at: self.now(),
+            error_rate: if beat.error_rate.is_finite() { beat.error_rate.clamp(0.0, 1.0) } else { 0.0 },
+            sample_error: &beat.sample_error,
+            active_tasks: beat.active_tasks.max(0),
+            uptime_seconds: beat.uptime_seconds.max(0),
+            current_task: &beat.current_task,
+            monthly_spend: (spend > 0).then_some(spend),
+        };
+        let failed = |error: Error| match error.kind() {
+            ErrorKind::Unavailable => error,
+            _ => error.with_message("failed to update"),
+        };
+        if !self.inner.store.heartbeat(&telemetry).await.map_err(failed)? {
+            return Err(Error::new(ErrorKind::Unauthenticated, "invalid workspace auth token"));
+        }
+        if let Some(change) = decide(before.status, beat) {
+            let event = self.event(change.kind, id, change.payload);
+            // Guarded by the status that was judged: whoever moved the workspace meanwhile knew better.
+            if self.inner.store.step(id, before.status.to(change.to)?, &event).await.map_err(failed)? {
+                tracing::info!(workspace.id = %id, from = %before.status, to = %change.to, "a heartbeat moved it");
+                self.announce(event);
+            }
+        }
+        if before.current_task.as_deref().unwrap_or_default() != beat.current_task {
+            let payload = json!({"current_task": beat.current_task, "active_tasks": telemetry.active_tasks});
+            self.announce(self.event(EventKind::TaskUpdated, id, payload));
+        }
+        let payload = json!({"active_tasks": telemetry.active_tasks, "uptime_seconds": telemetry.uptime_seconds});
+        self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
+        Ok(HeartbeatReply {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(error_rate: f64, runtime_state: &str, status_mgmt: bool) -> Heartbeat {
+        let capabilities = BTreeMap::from([("status_mgmt".to_owned(), status_mgmt)]);
+        Heartbeat {
+            error_rate,
+            runtime_state: runtime_state.to_owned(),
+            runtime_metadata: Some(RuntimeMetadata { capabilities }),
+            ..Heartbeat::default()
+        }
+    }
+
+    #[test]
+    fn what_a_beat_changes_row_by_row() {
+        use Status::{
+            AwaitingAgent, Degraded, Failed, Hibernated, Hibernating, Offline, Online, Paused, Provisioning, Removed,
+        };
+        let rows = [
+            (Online, beat(0.0, "", false), None),
+            (Online, beat(0.49, "", false), None),
+            (Online, beat(0.5, "", false), Some((Degraded, json!({"error_rate": 0.5, "sample_error": ""})))),
+            (Online, beat(0.9, "", true), None),
+            (
+                Online,
+                beat(0.9, "wedged", true),
+                Some((Degraded, json!({"runtime_state": "wedged", "sample_error": ""}))),
+            ),
+            (Degraded, beat(0.1, "", false), None),
+            (Degraded, beat(0.09, "", false), Some((Online, json!({})))),
+            (Degraded, beat(0.0, "ok", false), Some((Online, json!({})))),
+            (Degraded, beat(0.0, "wedged", false), None),
+            (Degraded, beat(0.0, "", true), None),
+            (Offline, beat(1.0, "wedged", false), Some((Online, json!({})))),
+            (Provisioning, beat(0.0, "", false), Some((Online, json!({"recovered_from": "provisioning"})))),
+            (AwaitingAgent, beat(0.0, "", false), Some((Online, json!({"recovered_from": "awaiting_agent"})))),
+            (Failed, beat(0.0, "", false), None),
+            (Paused, beat(0.0, "", false), None),
+            (Hibernating, beat(0.0, "", false), None),
+            (Hibernated, beat(0.0, "", false), None),
+            (Removed, beat(0.0, "", false), None),
+        ];
+        for (status, beat, expected) in rows {
+            let change = decide(status, &beat).map(|change| {
+                assert!(status.can_become(change.to), "{status} -> {}", change.to);
+                (change.to, change.payload)
+            });
+            assert_eq!(change, expected, "{status} {beat:?}");
+        }
+    }
+}

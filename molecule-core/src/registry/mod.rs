@@ -1,0 +1,10 @@
+//! What agents tell the control plane: who they are, where they are, and that they live.
+
+mod authenticate;
+mod heartbeat;
+mod register;
+
+pub use self::{
+    heartbeat::{Heartbeat, HeartbeatReply, RuntimeMetadata},
+    register::{Register, Registered},
+};

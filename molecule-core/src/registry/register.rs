@@ -1,0 +1,166 @@
+//! An agent reports where it is and what it can do.
+
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::ControlPlane,
+    error::{Error, ErrorKind, Result},
+    events::EventKind,
+    id::WorkspaceId,
+    identity::{self, Credential},
+    net,
+    store::Registration,
+    workspace::{DeliveryMode, Status, Workspace},
+};
+
+/// How often a register call is judged anew after the workspace moved meanwhile.
+const PATIENCE_WITH_RACES: usize = 8;
+
+/// What an agent says about itself.
+#[derive(Debug, Clone)]
+pub struct Register {
+    /// Whose agent it is.
+    pub id: WorkspaceId,
+    /// Where it is called; empty for one that asks for its messages.
+    pub url: String,
+    /// What it can do, verbatim.
+    pub agent_card: Value,
+    /// How messages reach it; what is kept already where it does not say.
+    pub delivery_mode: Option<DeliveryMode>,
+}
+
+/// What an agent is told when it registered.
+#[derive(Debug)]
+pub struct Registered {
+    /// How messages reach it.
+    pub delivery_mode: DeliveryMode,
+    /// Its token, where this call issued the first: shown this once.
+    pub auth_token: Option<SecretString>,
+}
+
+/// The status after a register call. Stopped workspaces stay stopped, whoever still speaks for them.
+fn status_after(from: Status) -> Status {
+    match from {
+        Status::Provisioning
+        | Status::Online
+        | Status::Offline
+        | Status::Degraded
+        | Status::Failed
+        | Status::AwaitingAgent => Status::Online,
+        Status::Paused | Status::Hibernating | Status::Hibernated | Status::Removed => from,
+    }
+}
+
+impl ControlPlane {
+    /// Keeps what an agent says about itself, and brings its workspace online.
+    ///
+    /// Repeating it changes nothing but the time of the last heartbeat. Where the backend assigned the agent's
+    /// address, the agent's own word on it is not used.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown workspace, [`ErrorKind::Unauthenticated`] without its token or for a
+    /// removed one, [`ErrorKind::InvalidInput`] for an address that must not be called.
+    pub async fn register(&self, register: &Register, credential: Credential) -> Result<Registered> {
+        for _ in 0..PATIENCE_WITH_RACES {
+            let (workspace, verified) = self.admit_to_registry(credential, register.id).await?;
+            let mode = register.delivery_mode.unwrap_or(workspace.delivery_mode);
+            let url = self.address_to_keep(&workspace, register, mode).await?;
+            if let Some(registered) = self.keep_registration(&workspace, register, mode, url, verified).await? {
+                return Ok(registered);
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, "registration failed").context("workspace.id", register.id))
+    }
+
+    /// The address that replaces what is kept; `None` leaves it alone.
+    async fn address_to_keep<'a>(
+        &self,
+        workspace: &Workspace,
+        register: &'a Register,
+        mode: DeliveryMode,
+    ) -> Result<Option<&'a str>> {
+        let assigned = !workspace.is_external() && self.inner.backend.assigns_urls();
+        if mode == DeliveryMode::Poll || assigned || workspace.url.starts_with("http://127.0.0.1") {
+            return Ok(None);
+        }
+        if register.url.is_empty() {
+            return Err(Error::invalid("url is required for push-mode workspaces"));
+        }
+        net::check_url(&register.url, self.inner.config.address_policy).await?;
+        Ok(Some(&register.url))
+    }
+
+    async fn keep_registration(
+        &self,
+        workspace: &Workspace,
+        register: &Register,
+        delivery_mode: DeliveryMode,
+        url: Option<&str>,
+        verified: bool,
+    ) -> Result<Option<Registered>> {
+        let to = status_after(workspace.status);
+        let address = url.unwrap_or(if workspace.url.is_empty() { &register.url } else { &workspace.url });
+        let payload = json!({"url": address, "agent_card": register.agent_card, "delivery_mode": delivery_mode});
+        let kind = if to == Status::Online { EventKind::WorkspaceOnline } else { EventKind::AgentCardUpdated };
+        let event = self.event(kind, register.id, payload);
+        let registration = Registration {
+            id: register.id,
+            from: workspace.status,
+            to,
+            url,
+            agent_card: &register.agent_card,
+            delivery_mode,
+            at: event.created_at,
+        };
+        let first = (!verified).then(|| identity::issue(register.id, &*self.inner.entropy, event.created_at));
+        let failed = |error: Error| match error.kind() {
+            ErrorKind::Unavailable => error,
+            _ => error.with_message("registration failed"),
+        };
+        let kept = self
+            .inner
+            .store
+            .register(&registration, first.as_ref().map(|(kept, _)| kept), &event)
+            .await
+            .map_err(failed)?;
+        let Some(token_kept) = kept else { return Ok(None) };
+        self.announce(event);
+        let auth_token = first.filter(|_| token_kept).map(|(_, issued)| issued.token);
+        Ok(Some(Registered { delivery_mode, auth_token }))
+    }
+
+    /// Replaces an agent's card.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::register`].
+    pub async fn update_card(&self, id: WorkspaceId, card: &Value, credential: Credential) -> Result<()> {
+        self.admit_to_registry(credential, id).await?;
+        let event = self.event(EventKind::AgentCardUpdated, id, json!({"agent_card": card}));
+        let failed = |error: Error| match error.kind() {
+            ErrorKind::Unavailable => error,
+            _ => error.with_message("failed to update card"),
+        };
+        if !self.inner.store.update_card(id, card, &event).await.map_err(failed)? {
+            return Err(Error::not_found("workspace not found").context("workspace.id", id));
+        }
+        self.announce(event);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_register_call_never_wakes_what_was_stopped_and_obeys_the_table() {
+        for from in Status::ALL {
+            let to = status_after(from);
+            assert!(to == from || from.can_become(to), "{from} -> {to}");
+        }
+        for stopped in [Status::Paused, Status::Hibernating, Status::Hibernated, Status::Removed] {
+            assert_eq!(status_after(stopped), stopped);
+        }
+    }
+}

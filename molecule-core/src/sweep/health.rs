@@ -1,0 +1,220 @@
+//! Finds workspaces whose agent was lost. One half looks at the backend, the other at the clock; the second always
+//! runs, also where there is no backend.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    error::Result,
+    events::EventKind,
+    provisioner::{Workload, dispatch},
+    store::Supervised,
+    workspace::{EXTERNAL_RUNTIME, Status},
+};
+
+/// How many workloads are looked at at once.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// What a sweep goes by.
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    external_silence: Duration,
+    managed_silence: Duration,
+    /// Nobody could be heard before this.
+    started_at: DateTime<Utc>,
+}
+
+/// What is to be done about a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Leave,
+    /// Its agent was lost: it goes to this status, and is brought up again where that is ours to do.
+    Lost { to: Status, restart: bool },
+    /// It ended before its agent said a word.
+    NeverCame(Workload),
+}
+
+/// What is to be done about `row`, given what its workload was seen to do. `None` is "could not be seen", which says
+/// nothing about the workload.
+fn decide(row: &Supervised, workload: Option<Workload>, now: DateTime<Utc>, policy: &Policy) -> Verdict {
+    let external = row.runtime == EXTERNAL_RUNTIME;
+    let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
+    match row.status {
+        Status::Online | Status::Degraded => {}
+        // A workload that is not there yet may still be on its way; one that ended will not come.
+        Status::Provisioning => {
+            return match workload {
+                Some(ended @ Workload::Ended { .. }) if !external => Verdict::NeverCame(ended),
+                _ => Verdict::Leave,
+            };
+        }
+        _ => return Verdict::Leave,
+    }
+    let patience = if external { policy.external_silence } else { policy.managed_silence };
+    let heard = row.last_heartbeat_at.unwrap_or(row.updated_at).max(policy.started_at);
+    let silent = now - heard > TimeDelta::from_std(patience).unwrap_or(TimeDelta::MAX);
+    if gone || (silent && !external) {
+        Verdict::Lost { to: Status::Offline, restart: true }
+    } else if silent {
+        Verdict::Lost { to: Status::AwaitingAgent, restart: false }
+    } else {
+        Verdict::Leave
+    }
+}
+
+impl ControlPlane {
+    /// Looks at every workspace that should be reporting in, once.
+    pub(crate) async fn sweep_health(&self) -> Result<()> {
+        let policy = Policy {
+            external_silence: self.inner.config.external_silence,
+            managed_silence: self.inner.config.managed_silence,
+            started_at: self.inner.started_at,
+        };
+        let rows = self.inner.store.supervised().await?;
+        stream::iter(rows)
+            .map(|row| self.sweep_one(row, policy))
+            .buffer_unordered(LOOKS_AT_ONCE)
+            .for_each(async |result| {
+                if let Err(error) = result {
+                    tracing::warn!(error = error.detail(), "a workspace could not be swept");
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    async fn sweep_one(&self, row: Supervised, policy: Policy) -> Result<()> {
+        let workload = self.look_at(&row).await;
+        match decide(&row, workload, self.now(), &policy) {
+            Verdict::Leave => Ok(()),
+            Verdict::NeverCame(ended) => {
+                if let Some(attempt) = row.provision_attempt {
+                    self.fail_attempt(row.id, attempt, &dispatch::ended_before_it_registered(ended), json!({})).await;
+                }
+                Ok(())
+            }
+            Verdict::Lost { to, restart } => self.lose(&row, to, restart).await,
+        }
+    }
+
+    async fn look_at(&self, row: &Supervised) -> Option<Workload> {
+        if row.runtime == EXTERNAL_RUNTIME {
+            return None;
+        }
+        let Backend::Local { inspector, .. } = &self.inner.backend else { return None };
+        match inspector.observe(row.id).await {
+            Ok(workload) => Some(workload),
+            Err(error) => {
+                tracing::warn!(workspace.id = %row.id, error = error.detail(), "a workload could not be looked at");
+                None
+            }
+        }
+    }
+
+    /// The row that changes is the claim: of several replicas, one emits the event and restarts.
+    async fn lose(&self, row: &Supervised, to: Status, restart: bool) -> Result<()> {
+        let event = self.event(EventKind::WorkspaceOffline, row.id, json!({}));
+        if !self.inner.store.lose(row.id, row.status.to(to)?, row.last_heartbeat_at, &event).await? {
+            return Ok(());
+        }
+        tracing::warn!(workspace.id = %row.id, from = %row.status, %to, "the agent was lost");
+        self.announce(event);
+        if restart { self.auto_restart(row.id).await } else { Ok(()) }
+    }
+
+    /// Brings a lost workspace up again, unless it has moved on meanwhile.
+    pub(crate) async fn auto_restart(&self, id: crate::id::WorkspaceId) -> Result<()> {
+        if matches!(self.inner.backend, Backend::None) {
+            return Ok(());
+        }
+        match self.inner.store.workspace(id).await? {
+            Some(workspace) if workspace.status == Status::Offline && !workspace.is_external() => {
+                self.begin_attempt(workspace).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::WorkspaceId;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn row(status: Status, runtime: &str, heard: Option<i64>) -> Supervised {
+        Supervised {
+            id: WorkspaceId::from_uuid(Uuid::nil()),
+            status,
+            runtime: runtime.to_owned(),
+            last_heartbeat_at: heard.map(at),
+            updated_at: at(0),
+            provision_attempt: None,
+            provision_started_at: None,
+        }
+    }
+
+    #[test]
+    fn what_a_sweep_decides_row_by_row() {
+        use Status::{AwaitingAgent, Degraded, Hibernating, Offline, Online, Paused, Provisioning, Removed};
+        let policy = Policy {
+            external_silence: Duration::from_secs(90),
+            managed_silence: Duration::from_secs(180),
+            started_at: at(-1000),
+        };
+        let ended = Workload::Ended { exit_code: Some(3) };
+        let offline = Verdict::Lost { to: Offline, restart: true };
+        let awaiting = Verdict::Lost { to: AwaitingAgent, restart: false };
+        // status, runtime, seconds heard, workload, now, verdict
+        let rows = [
+            (Online, "external", Some(0), None, 90, Verdict::Leave),
+            (Online, "external", Some(0), None, 91, awaiting),
+            (Degraded, "external", Some(0), None, 91, awaiting),
+            (Online, "external", None, None, 91, awaiting),
+            // A container sweep never touches an external workspace.
+            (Online, "external", Some(0), Some(Workload::Absent), 1, Verdict::Leave),
+            (Provisioning, "external", None, Some(ended), 1, Verdict::Leave),
+            (Online, "hermes", Some(0), Some(Workload::Running), 180, Verdict::Leave),
+            (Online, "hermes", Some(0), Some(Workload::Running), 181, offline),
+            (Online, "hermes", Some(0), None, 181, offline),
+            (Online, "hermes", Some(0), Some(Workload::Absent), 1, offline),
+            (Degraded, "hermes", Some(0), Some(ended), 1, offline),
+            // A backend that can't tell is no reason.
+            (Online, "hermes", Some(0), None, 1, Verdict::Leave),
+            (Provisioning, "hermes", None, Some(Workload::Absent), 500, Verdict::Leave),
+            (Provisioning, "hermes", None, Some(Workload::Running), 500, Verdict::Leave),
+            (Provisioning, "hermes", None, Some(ended), 1, Verdict::NeverCame(ended)),
+            (Paused, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),
+            (Hibernating, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),
+            (Removed, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),
+        ];
+        for (status, runtime, heard, workload, now, expected) in rows {
+            let row = row(status, runtime, heard);
+            assert_eq!(decide(&row, workload, at(now), &policy), expected, "{row:?} {workload:?} {now}");
+        }
+    }
+
+    #[test]
+    fn silence_from_before_this_process_began_means_nothing() {
+        let policy = Policy {
+            external_silence: Duration::from_secs(90),
+            managed_silence: Duration::from_secs(180),
+            started_at: at(10_000),
+        };
+        for runtime in ["external", "hermes"] {
+            let row = row(Status::Online, runtime, Some(0));
+            assert_eq!(decide(&row, None, at(10_080), &policy), Verdict::Leave, "{runtime}");
+            assert_ne!(decide(&row, None, at(10_200), &policy), Verdict::Leave, "{runtime}");
+        }
+    }
+}
