@@ -9,5 +9,5 @@ pub(crate) use self::{
 };
 pub use self::{
     access::{Caller, Credential, Exposure},
-    tokens::IssuedToken,
+    tokens::{IssuedToken, random_token},
 };

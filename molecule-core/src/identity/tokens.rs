@@ -54,6 +54,11 @@ pub(crate) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// A token that belongs to nobody yet, in the form of every other.
+pub fn random_token(entropy: &dyn Entropy) -> SecretString {
+    random_text(entropy).into()
+}
+
 fn random_text(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 32];
     entropy.fill(&mut bytes);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    events::{Event, RecordedEvent},
+    events::RecordedEvent,
     id::{EventId, WorkspaceId},
 };
 

@@ -1,0 +1,105 @@
+//! Which backend runs the workspaces, and why.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use molecule_core::{
+    Error, ErrorKind,
+    provisioner::{
+        docker::{DockerConfig, DockerProvisioner},
+        process::{ProcessConfig, ProcessProvisioner},
+    },
+};
+
+use super::settings::{ProvisionerChoice, Settings};
+
+/// What a child process may know of this server's own environment.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TERM"];
+
+/// The chosen backend.
+#[derive(Debug)]
+pub(crate) enum Chosen {
+    Docker { backend: Arc<DockerProvisioner>, gateway: Option<IpAddr> },
+    Process(Arc<ProcessProvisioner>),
+    None,
+}
+
+/// Chooses as `settings` says, and logs which and why.
+pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
+    let local = settings.listen.ip().is_loopback();
+    match settings.provisioner {
+        ProvisionerChoice::Docker => {
+            let chosen = docker(settings).await?;
+            tracing::info!("workspaces run in Docker containers, as asked for");
+            Ok(chosen)
+        }
+        ProvisionerChoice::Process => {
+            let chosen = process(settings)?;
+            tracing::warn!("workspaces run as child processes, as asked for; nothing isolates them from this host");
+            Ok(chosen)
+        }
+        ProvisionerChoice::None => {
+            tracing::info!("no backend, as asked for; only external agents can join");
+            Ok(Chosen::None)
+        }
+        ProvisionerChoice::ControlPlane => Err(Error::new(
+            ErrorKind::Unsupported,
+            "--provisioner control-plane is not part of this build; choose docker, process or none",
+        )),
+        ProvisionerChoice::Auto if settings.org_id.is_some() => Err(Error::new(
+            ErrorKind::Unsupported,
+            "MOLECULE_ORG_ID asks for the control-plane backend, which is not part of this build; \
+             choose --provisioner docker, process or none",
+        )),
+        ProvisionerChoice::Auto => match docker(settings).await {
+            Ok(chosen) => {
+                tracing::info!("workspaces run in Docker containers: a daemon answered");
+                Ok(chosen)
+            }
+            Err(error) if local => {
+                let chosen = process(settings)?;
+                tracing::warn!(
+                    docker = error.detail(),
+                    "workspaces run as child processes: no Docker daemon answered; nothing isolates them from this host"
+                );
+                Ok(chosen)
+            }
+            Err(error) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "no Docker daemon answered, and child processes must be asked for by name on an address that others \
+                 can reach: start Docker, or pass --provisioner process or none",
+            )
+            .caused_by(error)),
+        },
+    }
+}
+
+async fn docker(settings: &Settings) -> Result<Chosen, Error> {
+    let mut config = DockerConfig { docker_host: settings.docker_host.clone(), ..DockerConfig::default() };
+    if let Some(tier) = settings.max_tier {
+        config.max_tier = tier;
+    }
+    let backend = Arc::new(DockerProvisioner::connect(config).await?);
+    let gateway = backend.gateway().await?;
+    Ok(Chosen::Docker { backend, gateway })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the frontend decides what of its environment a child sees")]
+fn process(settings: &Settings) -> Result<Chosen, Error> {
+    let command = std::env::current_exe().map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "the path of this program is unknown, so no agent can be started")
+            .caused_by(error)
+    })?;
+    let inherit = INHERITED.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    let config = ProcessConfig {
+        root: workspaces_folder(&settings.data_dir),
+        command,
+        args: vec!["agent".to_owned()],
+        inherit,
+        ..ProcessConfig::default()
+    };
+    Ok(Chosen::Process(Arc::new(ProcessProvisioner::new(config)?)))
+}
+
+fn workspaces_folder(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("workspaces")
+}

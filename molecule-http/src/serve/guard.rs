@@ -1,0 +1,150 @@
+//! Extractors: they read a request, ask the library's gates, and refuse in the contract's words.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+};
+use molecule_core::{
+    Error, ErrorKind,
+    id::WorkspaceId,
+    identity::{Credential, Exposure},
+};
+use serde::de::DeserializeOwned;
+
+use super::{error::ApiError, state::AppState};
+
+/// The most that a request body may hold, where its route says nothing else.
+pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
+
+/// The text after `Bearer `, if any. Any other scheme is no credential.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// What the request presents, and from where it can have come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented {
+    pub(crate) credential: Credential,
+    pub(crate) exposure: Exposure,
+}
+
+impl FromRequestParts<AppState> for Presented {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let credential = state.control_plane.authenticate(bearer(&parts.headers)).await?;
+        // Without the listener's word nothing is taken for local.
+        let exposure = parts.extensions.get::<Exposure>().copied().unwrap_or(Exposure::Network);
+        Ok(Self { credential, exposure })
+    }
+}
+
+/// Proof that the caller may do what the operator may.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operator;
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let presented = Presented::from_request_parts(parts, state).await?;
+        state.control_plane.admit_operator(presented.credential, presented.exposure).await?;
+        Ok(Self)
+    }
+}
+
+/// The workspace that the path names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Id(pub(crate) WorkspaceId);
+
+impl FromRequestParts<AppState> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let invalid = || Error::invalid("invalid workspace ID");
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
+        Ok(Self(id.parse().map_err(|_| invalid())?))
+    }
+}
+
+/// The workspace that the path names, and proof that the caller may act for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own(pub(crate) WorkspaceId);
+
+impl FromRequestParts<AppState> for Own {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Id(id) = Id::from_request_parts(parts, state).await?;
+        let presented = Presented::from_request_parts(parts, state).await?;
+        state.control_plane.admit_to_workspace(presented.credential, id, presented.exposure)?;
+        Ok(Self(id))
+    }
+}
+
+/// The query of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Query(query) = Query::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
+            Error::invalid("invalid query").with_member("detail", rejection.body_text())
+        })?;
+        Ok(Self(query))
+    }
+}
+
+/// The body of a request, within its limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl FromRequest<AppState> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            ApiError(if too_large {
+                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))
+            } else {
+                Error::invalid("failed to read request body")
+            })
+        })
+    }
+}
+
+impl Body {
+    /// The body as JSON. Anything else is refused with `message`; what was wrong goes beside it.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, message: &'static str) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.0)
+            .map_err(|error| ApiError(Error::invalid(message).with_member("detail", error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_scheme_is_a_bearer() {
+        let rows = [
+            ("Bearer abc", Some("abc")),
+            ("Bearer  abc ", Some("abc")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("bearer abc", None),
+            ("Basic abc", None),
+            ("abc", None),
+        ];
+        for (value, expected) in rows {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+            assert_eq!(bearer(&headers), expected, "{value:?}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! What `/metrics` shows, and the layer that counts requests.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::Method,
+    middleware::Next,
+    response::Response,
+};
+use molecule_core::{Error, ErrorKind};
+use prometheus::{CounterVec, Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use tokio::time::Instant;
+
+use super::state::AppState;
+
+/// Handles to every metric of this server.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: CounterVec,
+    pub(crate) websockets: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let failed = |error| Error::new(ErrorKind::Unexpected, "the metrics cannot be set up").caused_by(error);
+        let labels = ["method", "path", "status"];
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new("molecule_http_requests_total", "Requests by method, route and status."),
+                &labels,
+            )
+            .map_err(failed)?,
+            seconds: CounterVec::new(
+                Opts::new("molecule_http_request_duration_seconds_total", "Seconds spent on requests."),
+                &labels,
+            )
+            .map_err(failed)?,
+            websockets: IntGauge::new("molecule_websocket_connections_active", "Open WebSocket connections.")
+                .map_err(failed)?,
+        };
+        metrics.registry.register(Box::new(metrics.requests.clone())).map_err(failed)?;
+        metrics.registry.register(Box::new(metrics.seconds.clone())).map_err(failed)?;
+        metrics.registry.register(Box::new(metrics.websockets.clone())).map_err(failed)?;
+        Ok(metrics)
+    }
+
+    /// Everything as text in the Prometheus exposition format 0.0.4.
+    pub(crate) fn render(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "the metrics cannot be shown").caused_by(error))?;
+        Ok(text)
+    }
+}
+
+/// Counts a request under its route's pattern, so that ids never become labels.
+pub(crate) async fn count(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let method = known_method(request.method());
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), colon_style);
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status();
+    let labels = [method, path.as_str(), status.as_str()];
+    state.metrics.requests.with_label_values(&labels).inc();
+    state.metrics.seconds.with_label_values(&labels).inc_by(began.elapsed().as_secs_f64());
+    response
+}
+
+/// An invented method must not become a label of its own.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn colon_style(path: &MatchedPath) -> String {
+    path.as_str().replace('{', ":").replace('}', "")
+}

@@ -1,0 +1,251 @@
+//! `molecule serve`: the server.
+
+mod backend;
+mod error;
+mod guard;
+mod logging;
+mod metrics;
+mod operator_token;
+mod router;
+mod routes;
+mod settings;
+mod state;
+mod welcome;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use axum::{Extension, Router};
+use molecule_core::{
+    ControlPlane, Error, ErrorKind,
+    config::Config,
+    identity::Exposure,
+    store::{Engine, Store},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use self::settings::ServeArgs;
+use self::{backend::Chosen, metrics::Metrics, settings::Settings, state::AppState};
+
+/// How long requests, sockets and tasks under way may take to end, each, on the way down.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The OpenAPI document of every route, as JSON.
+pub(crate) fn openapi() -> String {
+    router::openapi()
+}
+
+/// Runs the server until it is told to stop by SIGINT or SIGTERM.
+///
+/// # Errors
+/// Whatever keeps it from starting, each with what to do about it.
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Error> {
+    let settings = args.resolve()?;
+    logging::start(settings.log_format, &settings.log)?;
+    refuse_open_doors(&settings)?;
+    prepare_data_dir(&settings)?;
+    let listener = listen(settings.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, error))?;
+    let store = Store::connect(database_url(&settings)?.expose_secret()).await?;
+    tracing::info!(database = engine_name(&store), data = %settings.data_dir.display(), "the store is open");
+    let chosen = backend::choose(&settings).await?;
+    let mut listeners = vec![(listener, exposure_of(address.ip()))];
+    if let Chosen::Docker { gateway: Some(gateway), .. } = &chosen {
+        listeners.extend(listen_for_containers(*gateway, address).await);
+    }
+    let config = config(&settings, &chosen, address, operator_token::ensure(&settings.data_dir)?);
+    let builder = ControlPlane::builder(store).config(config);
+    let control_plane = match &chosen {
+        Chosen::Docker { backend, .. } => builder.local_backend(backend.clone()).build()?,
+        Chosen::Process(backend) => builder.local_backend(backend.clone()).build()?,
+        Chosen::None => builder.build()?,
+    };
+    let stop = CancellationToken::new();
+    let state = AppState {
+        control_plane: control_plane.clone(),
+        metrics: Metrics::new()?,
+        stop: stop.clone(),
+        sockets: TaskTracker::new(),
+        external_url: settings.external_platform_url.clone(),
+    };
+    control_plane.start();
+    let servers = serve(listeners, &state, &stop);
+    tracing::info!(%address, backend = control_plane.backend_name(), "listening");
+    tokio::select! {
+        result = until_stopped(settings.welcome.then_some(address), &control_plane) => result?,
+        () = stop.cancelled() => {}
+    }
+    shut_down(state, servers, &chosen).await;
+    Ok(())
+}
+
+/// Greets, if asked to, and waits for the signal to stop.
+async fn until_stopped(welcome: Option<SocketAddr>, control_plane: &ControlPlane) -> Result<(), Error> {
+    let failed = |error| Error::new(ErrorKind::Unexpected, "signals cannot be received").caused_by(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let greeting = async {
+        if let Some(address) = welcome
+            && let Err(error) = welcome::welcome(control_plane, &format!("http://{address}")).await
+        {
+            tracing::error!(error = error.detail(), "the first workspace could not be brought up");
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted; going down"),
+        _ = terminate.recv() => tracing::info!("asked to stop; going down"),
+        () = greeting => {}
+    }
+    Ok(())
+}
+
+fn serve(
+    listeners: Vec<(TcpListener, Exposure)>,
+    state: &AppState,
+    stop: &CancellationToken,
+) -> JoinSet<std::io::Result<()>> {
+    let router = router::router(state.clone());
+    let mut servers = JoinSet::new();
+    for (listener, exposure) in listeners {
+        let router: Router = router.clone().layer(Extension(exposure));
+        let stop = stop.clone();
+        servers.spawn(async move {
+            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        });
+    }
+    servers
+}
+
+/// Stops accepting, lets requests, sockets and tasks end, and closes the store.
+async fn shut_down(state: AppState, mut servers: JoinSet<std::io::Result<()>>, chosen: &Chosen) {
+    let running = state.control_plane.workspaces().await.map_or(0, |fleet| {
+        fleet.iter().filter(|workspace| !workspace.is_external() && !workspace.url.is_empty()).count()
+    });
+    state.stop.cancel();
+    state.sockets.close();
+    let drained = tokio::time::timeout(DRAIN, async {
+        while servers.join_next().await.is_some() {}
+        state.sockets.wait().await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!("some requests took too long to end and were cut off");
+    }
+    if !state.control_plane.shut_down(DRAIN).await {
+        tracing::warn!("some tasks took too long to end and were cut off");
+    }
+    if let Chosen::Process(backend) = chosen {
+        backend.shutdown().await;
+    }
+    state.control_plane.store().close().await;
+    if running > 0 {
+        tracing::info!(workspaces = running, "stopped; the workspaces go on and are found again at the next start");
+    } else {
+        tracing::info!("stopped");
+    }
+}
+
+fn refuse_open_doors(settings: &Settings) -> Result<(), Error> {
+    if settings.listen.ip().is_loopback() || settings.admin_token.is_some() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} can be reached by others, so ADMIN_TOKEN must be set; or listen on 127.0.0.1",
+        settings.listen
+    )))
+}
+
+fn prepare_data_dir(settings: &Settings) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = &settings.data_dir;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Error::new(ErrorKind::Unavailable, format!("the data folder {} cannot be used: {error}", dir.display()))
+            .caused_by(error)
+    })
+}
+
+fn database_url(settings: &Settings) -> Result<SecretString, Error> {
+    if let Some(url) = &settings.database_url {
+        return Ok(url.clone());
+    }
+    let path = settings.data_dir.join("molecule.db");
+    let path = path.to_str().ok_or_else(|| {
+        Error::invalid(format!("the data folder {} is not named in UTF-8", settings.data_dir.display()))
+    })?;
+    Ok(format!("sqlite:{path}").into())
+}
+
+fn engine_name(store: &Store) -> &'static str {
+    match store.engine() {
+        Engine::Sqlite => "SQLite",
+        Engine::Postgres => "Postgres",
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, error))
+}
+
+fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "is in use — stop what uses it, or choose another with --listen",
+        std::io::ErrorKind::PermissionDenied => "may not be used by this user — choose a port above 1023",
+        _ => "cannot be listened on — choose another with --listen",
+    };
+    Error::new(ErrorKind::Unavailable, format!("{address} {advice}")).caused_by(error)
+}
+
+/// Containers cannot reach this host's loopback, so the server also listens where their network meets the host.
+async fn listen_for_containers(gateway: IpAddr, address: SocketAddr) -> Option<(TcpListener, Exposure)> {
+    let covered = address.ip().is_unspecified() || address.ip() == gateway;
+    if covered {
+        return None;
+    }
+    let at = SocketAddr::new(gateway, address.port());
+    match TcpListener::bind(at).await {
+        Ok(listener) => {
+            tracing::info!(address = %at, "listening for containers as well");
+            Some((listener, Exposure::Network))
+        }
+        Err(error) => {
+            // An engine in a virtual machine of its own forwards to this host's loopback by itself.
+            tracing::warn!(address = %at, %error, "cannot listen where containers meet this host");
+            None
+        }
+    }
+}
+
+fn exposure_of(ip: IpAddr) -> Exposure {
+    if ip.is_loopback() { Exposure::Loopback } else { Exposure::Network }
+}
+
+fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_token: SecretString) -> Config {
+    let port = address.port();
+    let reachable = match chosen {
+        Chosen::Docker { .. } => format!("http://host.docker.internal:{port}"),
+        _ if address.ip().is_unspecified() => format!("http://127.0.0.1:{port}"),
+        _ => format!("http://{address}"),
+    };
+    let default = Config::default();
+    Config {
+        platform_url: settings.platform_url.clone().unwrap_or(reachable),
+        admin_token: settings.admin_token.clone(),
+        operator_token: Some(operator_token),
+        development: settings.development,
+        address_policy: settings.address_policy,
+        workspace_roots: settings.workspace_roots.clone(),
+        external_silence: settings.external_silence.unwrap_or(default.external_silence),
+        provision_timeout: settings.provision_timeout,
+        health_tick: settings.health_tick.unwrap_or(default.health_tick),
+        a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
+        ..default
+    }
+}

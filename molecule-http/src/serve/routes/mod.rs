@@ -1,0 +1,18 @@
+//! Handlers by area: each translates one request into one call of the library.
+
+pub(crate) mod a2a;
+pub(crate) mod events;
+pub(crate) mod operations;
+pub(crate) mod registry;
+pub(crate) mod socket;
+pub(crate) mod workspaces;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What every refusal looks like. Some add members of their own, such as `retry_after`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorView {
+    /// What failed, for which input, and what to do about it.
+    error: String,
+}

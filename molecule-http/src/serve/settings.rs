@@ -1,0 +1,248 @@
+//! What the server was told: flags over environment over file over default.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use molecule_core::{Error, net::Policy};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::logging::LogFormat;
+use crate::paths;
+
+const DEFAULT_PORT: u16 = 8080;
+
+/// Where workspaces run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ProvisionerChoice {
+    /// In containers where a Docker daemon answers, otherwise, on loopback only, as child processes.
+    Auto,
+    /// In containers.
+    Docker,
+    /// As child processes of this host, without isolation.
+    Process,
+    /// On machines of another control plane.
+    ControlPlane,
+    /// Nowhere: only external agents join.
+    None,
+}
+
+/// Run the server.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on [default: 127.0.0.1:8080].
+    #[arg(long, env = "MOLECULE_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// Port to listen on at 127.0.0.1, where --listen says nothing.
+    #[arg(env = "PORT", long, hide = true, value_name = "PORT")]
+    port: Option<u16>,
+
+    /// The database: sqlite:PATH or postgres://… [default: an SQLite file in the data folder].
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<SecretString>,
+
+    /// The folder for everything this server keeps [default: the platform's data folder].
+    #[arg(long, env = "MOLECULE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where workspaces run [default: auto].
+    #[arg(long, env = "MOLECULE_PROVISIONER", value_name = "BACKEND")]
+    provisioner: Option<ProvisionerChoice>,
+
+    /// A TOML file with any of these settings, named like the flags.
+    #[arg(long, env = "MOLECULE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How log lines look [default: pretty].
+    #[arg(long, env = "MOLECULE_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// What is logged, as in `info` or `molecule_core=debug` [default: info].
+    #[arg(long, env = "MOLECULE_LOG", value_name = "FILTER")]
+    log: Option<String>,
+
+    /// Bring up one workspace named hello where there is none yet, and say how to talk to it.
+    #[arg(long)]
+    welcome: bool,
+
+    /// The operator's token; needed to listen on anything but loopback.
+    #[arg(env = "ADMIN_TOKEN", long, hide = true, hide_env_values = true)]
+    admin_token: Option<SecretString>,
+
+    /// Where agents reach this server, where that differs from the address it listens on.
+    #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
+    platform_url: Option<String>,
+
+    /// Where external agents reach this server, shown to them when they are created.
+    #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL")]
+    external_platform_url: Option<String>,
+
+    /// A host folder, with all below it, that workspaces may be given. May be repeated.
+    #[arg(long, env = "MOLECULE_WORKSPACE_ROOTS", value_delimiter = ':', value_name = "DIR")]
+    workspace_root: Vec<PathBuf>,
+
+    /// The highest tier that containers run with; higher ones are run with its limits [default: 2].
+    #[arg(long, env = "MOLECULE_MAX_TIER", value_name = "TIER", value_parser = clap::value_parser!(i32).range(1..=4))]
+    max_tier: Option<i32>,
+
+    /// How long bringing up a workspace may take, in seconds.
+    #[arg(long, env = "PROVISION_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    provision_timeout_seconds: Option<u64>,
+
+    /// How long an external agent may be silent, in seconds [default: 90].
+    #[arg(long, env = "REMOTE_LIVENESS_STALE_AFTER", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    remote_liveness_stale_after: Option<u64>,
+
+    /// How long a call to an agent may see no sign of life of it, in seconds [default: 300].
+    #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    a2a_idle_timeout_seconds: Option<u64>,
+
+    /// Where the Docker Engine is reached.
+    #[arg(env = "DOCKER_HOST", long, value_name = "URL")]
+    docker_host: Option<String>,
+
+    /// `development` opens the gates on loopback, where no admin token is set.
+    #[arg(env = "MOLECULE_ENV", long, hide = true)]
+    environment: Option<String>,
+
+    /// `saas` trusts the private network around this server; `self-hosted` does not.
+    #[arg(env = "MOLECULE_DEPLOY_MODE", long, hide = true)]
+    deploy_mode: Option<String>,
+
+    /// The organisation whose machines another control plane provides.
+    #[arg(env = "MOLECULE_ORG_ID", long, hide = true)]
+    org_id: Option<String>,
+
+    /// How often the health sweep looks, in milliseconds.
+    #[arg(long, env = "MOLECULE_HEALTH_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
+    health_tick_ms: Option<u64>,
+}
+
+/// What a settings file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    database_url: Option<SecretString>,
+    data_dir: Option<PathBuf>,
+    provisioner: Option<ProvisionerChoice>,
+    log_format: Option<LogFormat>,
+    log: Option<String>,
+    admin_token: Option<SecretString>,
+    platform_url: Option<String>,
+    external_platform_url: Option<String>,
+    workspace_roots: Vec<PathBuf>,
+    max_tier: Option<i32>,
+    provision_timeout_seconds: Option<u64>,
+    remote_liveness_stale_after: Option<u64>,
+    a2a_idle_timeout_seconds: Option<u64>,
+    docker_host: Option<String>,
+}
+
+/// Every setting, resolved.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) database_url: Option<SecretString>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) provisioner: ProvisionerChoice,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log: String,
+    pub(crate) welcome: bool,
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) platform_url: Option<String>,
+    pub(crate) external_platform_url: Option<String>,
+    pub(crate) workspace_roots: Vec<PathBuf>,
+    pub(crate) max_tier: Option<i32>,
+    pub(crate) provision_timeout: Option<Duration>,
+    pub(crate) external_silence: Option<Duration>,
+    pub(crate) a2a_idle: Option<Duration>,
+    pub(crate) docker_host: Option<String>,
+    pub(crate) development: bool,
+    pub(crate) address_policy: Policy,
+    pub(crate) org_id: Option<String>,
+    pub(crate) health_tick: Option<Duration>,
+}
+
+impl ServeArgs {
+    /// Reads the settings file, if one is named, and fills in the defaults.
+    pub(crate) fn resolve(self) -> Result<Settings, Error> {
+        let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let port = self.port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
+        let environment = self.environment.unwrap_or_default().trim().to_lowercase();
+        let development = matches!(environment.as_str(), "dev" | "development");
+        let org_id = given(self.org_id);
+        let url = |url: Option<String>| url.map(|url| url.trim().trim_end_matches('/').to_owned());
+        let secret = |secret: Option<SecretString>| {
+            secret.filter(|secret| !secrecy::ExposeSecret::expose_secret(secret).trim().is_empty())
+        };
+        Ok(Settings {
+            listen: self.listen.or(port).or(file.listen).unwrap_or(default),
+            database_url: secret(self.database_url).or(secret(file.database_url)),
+            data_dir: paths::data_dir(self.data_dir.or(file.data_dir).as_deref(), &paths::environment)
+                .ok_or_else(|| Error::invalid("the home folder is unknown; name a data folder with --data-dir"))?,
+            provisioner: self.provisioner.or(file.provisioner).unwrap_or(ProvisionerChoice::Auto),
+            log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Pretty),
+            log: given(self.log).or(given(file.log)).unwrap_or_else(|| "info".to_owned()),
+            welcome: self.welcome,
+            admin_token: secret(self.admin_token).or(secret(file.admin_token)),
+            platform_url: url(given(self.platform_url).or(given(file.platform_url))),
+            external_platform_url: url(given(self.external_platform_url).or(given(file.external_platform_url))),
+            workspace_roots: if self.workspace_root.is_empty() { file.workspace_roots } else { self.workspace_root },
+            max_tier: self.max_tier.or(file.max_tier),
+            provision_timeout: self
+                .provision_timeout_seconds
+                .or(file.provision_timeout_seconds)
+                .map(Duration::from_secs),
+            external_silence: self
+                .remote_liveness_stale_after
+                .or(file.remote_liveness_stale_after)
+                .map(Duration::from_secs),
+            a2a_idle: self.a2a_idle_timeout_seconds.or(file.a2a_idle_timeout_seconds).map(Duration::from_secs),
+            docker_host: given(self.docker_host).or(given(file.docker_host)),
+            development,
+            address_policy: address_policy(development, self.deploy_mode.as_deref(), org_id.is_some())?,
+            org_id,
+            health_tick: self.health_tick_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+fn address_policy(development: bool, deploy_mode: Option<&str>, has_org: bool) -> Result<Policy, Error> {
+    let saas = match deploy_mode.unwrap_or_default().trim().to_lowercase().as_str() {
+        "" => has_org,
+        "saas" => true,
+        "self-hosted" | "selfhosted" | "standalone" => false,
+        other => {
+            return Err(Error::invalid(format!(
+                "MOLECULE_DEPLOY_MODE is {other:?}; it must be saas, self-hosted or left out"
+            )));
+        }
+    };
+    Ok(match (development, saas) {
+        (true, _) => Policy::Development,
+        (false, true) => Policy::Saas,
+        (false, false) => Policy::Strict,
+    })
+}
+
+fn read_file(path: &Path) -> Result<File, Error> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::invalid(format!("the settings file {} cannot be read: {error}", path.display())).caused_by(error)
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error.message().lines().next().unwrap_or_default().to_owned();
+        Error::invalid(format!("the settings file {} is not valid: {line}", path.display())).caused_by(error)
+    })
+}
