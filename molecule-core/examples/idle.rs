@@ -2,7 +2,8 @@
 //!
 //! The first argument says what it does after its greeting:
 //!
-//! - `serve` (the default) answers every HTTP request on port 8000, or `$PORT`, with the text `idle`;
+//! - `serve` (the default) answers every HTTP request on port 8000, or `$PORT`, with the text `idle`, but ends with
+//!   code 7 when asked for `/crash`;
 //! - `exit CODE` ends at once;
 //! - `token` says mode, owner and length of `/configs/.auth_token` as the first instruction found them, then serves.
 
@@ -48,6 +49,9 @@ fn serve() -> io::Result<()> {
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
+    if lines.next().transpose()?.is_some_and(|request| request.contains(" /crash ")) {
+        exit(7);
+    }
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nidle")
 }

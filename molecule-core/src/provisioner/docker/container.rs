@@ -30,6 +30,8 @@ pub(super) struct Plan<'a> {
     pub(super) volumes: &'a Volumes,
     /// The address of this host on the workspaces' network.
     pub(super) gateway: Option<IpAddr>,
+    /// How many processors the engine's machine has, where it says so.
+    pub(super) cpus: Option<i64>,
     /// The port of this host under which the agent is reached.
     pub(super) port: u16,
 }
@@ -46,7 +48,7 @@ impl Plan<'_> {
             extra_hosts: Some(vec![format!("host.docker.internal:{}", self.host_address())]),
             ..HostConfig::default()
         };
-        self.tier.apply(&mut host, &self.config.limits);
+        self.tier.apply(&mut host, &self.config.limits, self.cpus);
 
         let mut networking = None;
         let mut exposed_ports = None;
@@ -187,6 +189,7 @@ mod tests {
             image: "i:1",
             volumes: &volumes,
             gateway: gateway.map(|address| address.parse().unwrap()),
+            cpus: None,
             port: 40_000,
         }
         .body()

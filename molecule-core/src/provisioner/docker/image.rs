@@ -117,7 +117,8 @@ impl DockerProvisioner {
         if let Some(platform) = &self.config.platform {
             options = options.platform(platform);
         }
-        let patient = self.docker.clone().with_timeout(self.config.pull_timeout);
+        // The budget around this call is the one that counts; this one knows whole seconds only.
+        let patient = self.docker.clone().with_timeout(self.config.pull_timeout + Duration::from_secs(1));
         // The engine stops pulling when nobody listens, and tells of a failure only along the way.
         patient
             .create_image(Some(options.build()), None, self.login(reference))

@@ -43,6 +43,8 @@ const AUTH_TOKEN_FILE: &str = ".auth_token";
 pub struct DockerProvisioner {
     docker: Docker,
     config: Arc<DockerConfig>,
+    /// How many processors the engine's machine has, where it says so.
+    cpus: Option<i64>,
     pulls: Arc<image::Pulls>,
     making_network: Arc<tokio::sync::Mutex<()>>,
 }
@@ -71,7 +73,8 @@ impl DockerProvisioner {
         .map_err(unreachable)?;
         docker.ping().await.map_err(unreachable)?;
         let docker = docker.negotiate_version().await.map_err(unreachable)?;
-        Ok(Self { docker, config: Arc::new(config), pulls: Arc::default(), making_network: Arc::default() })
+        let cpus = docker.info().await.map_err(unreachable)?.ncpu;
+        Ok(Self { docker, config: Arc::new(config), cpus, pulls: Arc::default(), making_network: Arc::default() })
     }
 
     /// The platform to ask for; empty leaves it to the engine.

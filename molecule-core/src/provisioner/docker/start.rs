@@ -45,7 +45,8 @@ impl DockerProvisioner {
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            let plan = Plan { spec, config: &self.config, tier, image: &image, volumes: &volumes, gateway, port };
+            let config = &*self.config;
+            let plan = Plan { spec, config, tier, image: &image, volumes: &volumes, gateway, cpus: self.cpus, port };
             match self.launch(spec, &image, plan.body()).await? {
                 Launch::Started => return Ok(format!("http://127.0.0.1:{port}")),
                 Launch::PortTaken(error) if attempt == PORT_ATTEMPTS => {

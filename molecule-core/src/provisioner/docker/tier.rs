@@ -6,6 +6,9 @@ use bollard::models::HostConfig;
 
 use super::config::{Limit, TierLimits};
 
+/// One processor, as engines count processor time.
+const NANO: i64 = 1_000_000_000;
+
 /// A tier whose settings are granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tier {
@@ -50,21 +53,21 @@ impl Tier {
         self != Self::Sandboxed
     }
 
-    /// Puts what this tier may use and do into `host`.
-    pub(super) fn apply(self, host: &mut HostConfig, limits: &TierLimits) {
+    /// Puts what this tier may use and do into `host`, on an engine with so many `cpus`.
+    pub(super) fn apply(self, host: &mut HostConfig, limits: &TierLimits, cpus: Option<i64>) {
         match self {
             Self::Sandboxed => {
                 host.readonly_rootfs = Some(true);
                 host.tmpfs = Some(HashMap::from([("/tmp".to_owned(), "rw,noexec,nosuid,size=64m".to_owned())]));
             }
-            Self::Plain => limit(host, limits.tier2),
+            Self::Plain => limit(host, limits.tier2, cpus),
             Self::Privileged => {
                 own_the_host(host);
-                limit(host, limits.tier3);
+                limit(host, limits.tier3, cpus);
             }
             Self::Host => {
                 own_the_host(host);
-                limit(host, limits.tier4);
+                limit(host, limits.tier4, cpus);
             }
         }
     }
@@ -75,9 +78,11 @@ fn own_the_host(host: &mut HostConfig) {
     host.pid_mode = Some("host".to_owned());
 }
 
-fn limit(host: &mut HostConfig, limit: Limit) {
+fn limit(host: &mut HostConfig, limit: Limit, cpus: Option<i64>) {
     host.memory = Some(i64::from(limit.memory_mb) * 1024 * 1024);
-    host.nano_cpus = Some(i64::from(limit.cpu_shares) * 1_000_000_000 / 1024);
+    let wanted = i64::from(limit.cpu_shares) * NANO / 1024;
+    // An engine refuses a limit above what its machine has, instead of taking it for no limit.
+    host.nano_cpus = Some(cpus.map_or(wanted, |cpus| wanted.min(cpus * NANO)));
 }
 
 #[cfg(test)]
@@ -114,12 +119,21 @@ mod tests {
             (Tier::Host, Some(true), Some(4096), Some(4)),
         ] {
             let mut host = HostConfig::default();
-            tier.apply(&mut host, &TierLimits::default());
+            tier.apply(&mut host, &TierLimits::default(), None);
             assert_eq!(host.privileged, privileged, "{tier:?}");
             assert_eq!(host.pid_mode.is_some(), privileged.is_some(), "{tier:?}");
             assert_eq!(host.memory, memory.map(|mebibytes: i64| mebibytes * 1024 * 1024), "{tier:?}");
             assert_eq!(host.nano_cpus, cpus.map(|whole: i64| whole * 1_000_000_000), "{tier:?}");
             assert_eq!(host.readonly_rootfs.is_some(), tier == Tier::Sandboxed, "{tier:?}");
+        }
+    }
+
+    #[test]
+    fn asks_for_no_more_processors_than_there_are() {
+        for (tier, cpus, asked) in [(Tier::Host, 2, 2), (Tier::Host, 8, 4), (Tier::Plain, 2, 1)] {
+            let mut host = HostConfig::default();
+            tier.apply(&mut host, &TierLimits::default(), Some(cpus));
+            assert_eq!(host.nano_cpus, Some(asked * NANO), "{tier:?} of {cpus}");
         }
     }
 }
