@@ -60,3 +60,40 @@ fn status(error: &EngineError) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status_code: u16, message: &str) -> EngineError {
+        EngineError::DockerResponseServerError { status_code, message: message.to_owned() }
+    }
+
+    #[test]
+    fn absence_is_told_by_the_status_alone() {
+        assert!(is_not_found(&answer(404, "anything")));
+        assert!(!is_not_found(&answer(500, "network molecule-monorepo-net not found")));
+        assert!(found(Err::<(), _>(answer(404, ""))).unwrap().is_none());
+        assert!(found(Err::<(), _>(answer(500, "not found"))).is_err());
+    }
+
+    #[test]
+    fn recognises_a_taken_port_in_the_words_of_engines() {
+        let prefix = "driver failed programming external connectivity on endpoint ws-1 (0a1b): ";
+        for (message, taken) in [
+            ("Bind for 127.0.0.1:38123 failed: port is already allocated", true),
+            ("Error starting userland proxy: listen tcp4 127.0.0.1:38124: bind: address already in use", true),
+            ("no such file", false),
+        ] {
+            assert_eq!(is_port_taken(&answer(500, &format!("{prefix}{message}"))), taken, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_engine_stay_out_of_the_message() {
+        let error = failed("start x")(answer(500, "/host/path"));
+        assert_eq!(error.kind(), ErrorKind::Upstream);
+        assert!(!error.message().contains("/host/path") && error.detail().contains("/host/path"));
+        assert_eq!(failed("start x")(EngineError::RequestTimeoutError).kind(), ErrorKind::Unavailable);
+    }
+}

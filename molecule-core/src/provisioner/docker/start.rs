@@ -64,7 +64,7 @@ impl DockerProvisioner {
         let options = CreateContainerOptionsBuilder::new().name(&name).platform(self.platform()).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(_) => {}
-            // Nothing else that the request names can be missing: volumes are made on the fly.
+            // Volumes and network were made sure of a moment ago: what is missing is the image.
             Err(error) if errors::is_not_found(&error) => return Err(image::not_found(image).caused_by(error)),
             Err(error) => return Err(errors::failed(format!("make the container of workspace {id}"))(error)),
         }
