@@ -4,8 +4,9 @@
 //! directly) or [`ControlPlaneProvisioner`] (machines that another control plane owns), and is handed to
 //! [`ControlPlane::builder`](crate::ControlPlane::builder). Nothing in the library changes for it.
 
-#[cfg(any())]
+#[cfg(feature = "docker")]
 pub mod docker;
+pub mod image_ref;
 #[cfg(any())]
 pub mod process;
 

@@ -1,0 +1,100 @@
+//! Files in containers, through the engine's archive calls: no process runs for them, and the image needs no tools.
+//!
+//! Paths are seen as the container sees them, volumes and host folders included. What only its processes see is not
+//! there: `/proc`, and the temporary file system of tier 1.
+
+use bollard::{
+    body_full,
+    query_parameters::{
+        ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{DockerProvisioner, archive, archive::Owner, container::CONFIG_DIR, errors};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    provisioner::{ConfigFile, EXEC_READ_LIMIT},
+};
+
+/// The file types of Go's `fs.FileMode`: any of these bits means that it is no regular file.
+const NOT_REGULAR: u32 = 0x8f28_0000;
+const SYMLINK: u32 = 1 << 27;
+/// Headers and padding around the one file of an archive, long names included.
+const ARCHIVE_OVERHEAD: usize = 64 * 1024;
+
+impl DockerProvisioner {
+    /// Reads a regular file of at most [`EXEC_READ_LIMIT`] bytes, following links.
+    pub(super) async fn read_file(&self, container: &str, path: &str) -> Result<Vec<u8>> {
+        let Some(file) = self.regular_file(container, path).await? else {
+            return Err(Error::not_found(format!("there is no file {path}")));
+        };
+        if usize::try_from(file.size).map_or(true, |size| size > EXEC_READ_LIMIT) {
+            return Err(too_large(path));
+        }
+        let options = DownloadFromContainerOptionsBuilder::new().path(&file.path).build();
+        let mut chunks = Box::pin(self.docker.download_from_container(container, Some(options)));
+        let mut packed = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(errors::failed(format!("read {path}")))?;
+            // The file may have grown since it was measured.
+            if packed.len() + chunk.len() > EXEC_READ_LIMIT + ARCHIVE_OVERHEAD {
+                return Err(too_large(path));
+            }
+            packed.extend_from_slice(&chunk);
+        }
+        let contents = archive::unpack_one(&packed)?;
+        if contents.len() > EXEC_READ_LIMIT { Err(too_large(path)) } else { Ok(contents) }
+    }
+
+    /// Whether `path` is a regular file, following links.
+    pub(super) async fn has_file(&self, container: &str, path: &str) -> Result<bool> {
+        Ok(self.regular_file(container, path).await?.is_some())
+    }
+
+    /// Puts `files` below the configuration folder.
+    pub(super) async fn put_files(&self, container: &str, files: &[ConfigFile], owner: Owner) -> Result<()> {
+        let packed = archive::pack(files, owner)?;
+        let options = UploadToContainerOptionsBuilder::new().path(CONFIG_DIR).build();
+        self.docker
+            .upload_to_container(container, Some(options), body_full(packed.into()))
+            .await
+            .map_err(errors::failed("copy files into the configuration volume"))
+    }
+
+    async fn regular_file(&self, container: &str, path: &str) -> Result<Option<File>> {
+        let Some(mut found) = self.stat(container, path).await? else { return Ok(None) };
+        let mut path = path.to_owned();
+        if found.mode & SYMLINK != 0 {
+            // The engine gives the end of the whole chain of links, within the container.
+            path = found.link_target;
+            found = match self.stat(container, &path).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            };
+        }
+        Ok((found.mode & NOT_REGULAR == 0).then_some(File { path, size: found.size }))
+    }
+
+    async fn stat(&self, container: &str, path: &str) -> Result<Option<Stat>> {
+        let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
+        let answer = errors::found(self.docker.get_container_archive_info(container, Some(options)).await)
+            .map_err(errors::failed(format!("look for {path}")))?;
+        Ok(answer.map(|stat| Stat { mode: stat.file_mode, size: stat.size, link_target: stat.link_target }))
+    }
+}
+
+struct File {
+    path: String,
+    size: i64,
+}
+
+struct Stat {
+    mode: u32,
+    size: i64,
+    link_target: String,
+}
+
+fn too_large(path: &str) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("{path} is larger than {EXEC_READ_LIMIT} bytes"))
+}

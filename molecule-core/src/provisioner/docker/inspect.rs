@@ -1,0 +1,152 @@
+//! Looking at workloads: which container is whose, what it does, what it wrote.
+
+use std::collections::BTreeSet;
+
+use bollard::{
+    models::{ContainerInspectResponse, ContainerState},
+    query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt;
+
+use super::{DockerProvisioner, errors, names};
+use crate::{
+    error::{Error, Result},
+    id::WorkspaceId,
+    provisioner::{EXEC_READ_LIMIT, Workload},
+};
+
+/// After this many restarts by the engine, a workload has to prove that it stays up.
+const CRASH_LOOP: i64 = 3;
+/// How long it has to stay up for that: longer than any crash while starting takes.
+const SETTLED: TimeDelta = TimeDelta::seconds(60);
+
+/// The container of a workspace.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) container: ContainerInspectResponse,
+}
+
+impl Found {
+    pub(super) fn is_running(&self) -> bool {
+        self.container.state.as_ref().and_then(|state| state.running).unwrap_or(false)
+    }
+}
+
+impl DockerProvisioner {
+    /// The container of `id`: under its full name, or under the short one of older installations.
+    pub(super) async fn find(&self, id: WorkspaceId) -> Result<Option<Found>> {
+        let name = names::container(id);
+        if let Some(container) = self.look_at(&name).await? {
+            return Ok(Some(Found { name, container }));
+        }
+        let name = names::legacy_container(id);
+        let found = self.look_at(&name).await?.filter(|container| {
+            let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+            labels.is_some_and(|labels| names::legacy_belongs(labels, id))
+        });
+        Ok(found.map(|container| Found { name, container }))
+    }
+
+    async fn look_at(&self, name: &str) -> Result<Option<ContainerInspectResponse>> {
+        errors::found(self.docker.inspect_container(name, None::<InspectContainerOptions>).await)
+            .map_err(errors::failed(format!("look for the container {name}")))
+    }
+
+    pub(super) async fn workload(&self, id: WorkspaceId) -> Result<Workload> {
+        let Some(found) = self.find(id).await? else { return Ok(Workload::Absent) };
+        let state = found.container.state.unwrap_or_default();
+        Ok(judge(&state, found.container.restart_count.unwrap_or(0), self.config.clock.now()))
+    }
+
+    pub(super) async fn last_lines(&self, id: WorkspaceId, lines: usize) -> Result<Vec<u8>> {
+        let nothing = || Error::not_found(format!("workspace {id} has no container to read logs from"));
+        let found = self.find(id).await?.ok_or_else(nothing)?;
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
+        let mut chunks = Box::pin(self.docker.logs(&found.name, Some(options)));
+        let mut text = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) => text.extend_from_slice(chunk.as_ref()),
+                Err(error) if errors::is_not_found(&error) => return Err(nothing()),
+                Err(error) => return Err(errors::failed(format!("read the logs of workspace {id}"))(error)),
+            }
+            if text.len() > 2 * EXEC_READ_LIMIT {
+                text.drain(..text.len() - EXEC_READ_LIMIT);
+            }
+        }
+        text.drain(..text.len().saturating_sub(EXEC_READ_LIMIT));
+        Ok(text)
+    }
+
+    pub(super) async fn workspaces(&self) -> Result<Vec<WorkspaceId>> {
+        let managed = [(names::MANAGED, names::YES)];
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(&managed)).build();
+        let containers = self.docker.list_containers(Some(options)).await;
+        let containers = containers.map_err(errors::failed("list its containers"))?;
+        let mut ids: BTreeSet<_> = containers
+            .into_iter()
+            .filter_map(|container| {
+                let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+                names::owner(&container.labels.unwrap_or_default(), &name)
+            })
+            .collect();
+        let volumes = self.volumes_with(&managed).await?;
+        ids.extend(volumes.into_iter().filter_map(|volume| names::owner(&volume.labels, &volume.name)));
+        Ok(ids.into_iter().collect())
+    }
+}
+
+/// What a container does, seen from its state, how often the engine restarted it, and the time.
+fn judge(state: &ContainerState, restarts: i64, now: DateTime<Utc>) -> Workload {
+    let running = state.running == Some(true);
+    // Between two runs the engine calls a container both restarting and running.
+    if state.restarting == Some(true) || !running {
+        // A container that never ran says 0, too.
+        let ran = time(state.finished_at.as_deref()).is_some_and(|end| end.timestamp() > 0);
+        return Workload::Ended { exit_code: state.exit_code.filter(|_| ran) };
+    }
+    let settled = time(state.started_at.as_deref()).is_some_and(|start| now - start >= SETTLED);
+    if restarts >= CRASH_LOOP && !settled {
+        // The code of the run before this one is forgotten by now.
+        return Workload::Ended { exit_code: None };
+    }
+    Workload::Running
+}
+
+fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text?).ok().map(|time| time.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_a_workload_that_runs_from_one_that_crashes_again_and_again() {
+        let state = |running, restarting, exit_code, started: &str, finished: &str| ContainerState {
+            running: Some(running),
+            restarting: Some(restarting),
+            exit_code: Some(exit_code),
+            started_at: Some(started.to_owned()),
+            finished_at: Some(finished.to_owned()),
+            ..ContainerState::default()
+        };
+        let never = "0001-01-01T00:00:00Z";
+        let start = "2026-01-01T00:00:00.123456789Z";
+        let now = time(Some("2026-01-01T00:00:05Z")).unwrap();
+        let later = time(Some("2026-01-01T00:01:05Z")).unwrap();
+        for (what, state, restarts, now, expected) in [
+            ("runs", state(true, false, 0, start, never), 0, now, Workload::Running),
+            ("crashed once", state(true, false, 0, start, start), 1, now, Workload::Running),
+            ("crash loop, up", state(true, false, 0, start, start), 3, now, Workload::Ended { exit_code: None }),
+            ("crashed long ago", state(true, false, 0, start, start), 3, later, Workload::Running),
+            ("between runs", state(true, true, 3, start, start), 1, now, Workload::Ended { exit_code: Some(3) }),
+            ("ended", state(false, false, 137, start, start), 0, now, Workload::Ended { exit_code: Some(137) }),
+            ("never ran", state(false, false, 0, never, never), 0, now, Workload::Ended { exit_code: None }),
+        ] {
+            assert_eq!(judge(&state, restarts, now), expected, "{what}");
+        }
+    }
+}

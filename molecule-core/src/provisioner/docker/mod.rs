@@ -1,0 +1,140 @@
+//! Workspaces as containers of a Docker Engine.
+//!
+//! A workspace is a container `ws-<id>` on a network that all of them share, and up to three volumes: its
+//! configuration, its working folder and, for one runtime, its conversations. Everything carries labels, by which it
+//! is found and cleaned up. Files get in and out through the engine's archive calls, into containers that need not
+//! run: an agent finds its files at its first instruction, and no secret passes through an argument or a variable.
+
+mod archive;
+mod config;
+mod container;
+mod errors;
+mod files;
+mod image;
+mod inspect;
+mod names;
+mod network;
+mod owner;
+mod start;
+mod tier;
+mod volumes;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as EngineError};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use self::config::{DockerConfig, ImageNames, Limit, RegistryLogin, TierLimits};
+use super::{Capability, ConfigFile, LocalProvisioner, StartSpec, Workload, WorkloadInspector};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
+};
+
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+const AUTH_TOKEN_FILE: &str = ".auth_token";
+
+/// Runs workspaces as containers of one Docker Engine.
+///
+/// Cloning clones the handle, not the containers. Dropping the future of a start may leave a container behind, which
+/// the next start, stop or removal of that workspace takes away.
+#[derive(Debug, Clone)]
+pub struct DockerProvisioner {
+    docker: Docker,
+    config: Arc<DockerConfig>,
+    /// How many processors the engine's machine has, where it says so.
+    cpus: Option<i64>,
+    pulls: Arc<image::Pulls>,
+    making_network: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl DockerProvisioner {
+    /// Connects to the engine that `config` names, and makes sure that it answers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where none answers, [`ErrorKind::InvalidInput`] for an address of an unknown form.
+    pub async fn connect(config: DockerConfig) -> Result<Self> {
+        let host = config.docker_host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        let unreachable = |error: EngineError| {
+            let message =
+                format!("no docker engine answers at {host} — start the docker daemon or name another engine");
+            Error::new(ErrorKind::Unavailable, message).caused_by(error)
+        };
+        let seconds = config.request_timeout.as_secs().max(1);
+        let docker = if host.starts_with("unix://") {
+            Docker::connect_with_unix(&host, seconds, API_DEFAULT_VERSION)
+        } else if host.starts_with("tcp://") || host.starts_with("http://") {
+            Docker::connect_with_http(host.trim_end_matches('/'), seconds, API_DEFAULT_VERSION)
+        } else {
+            let message = format!("{host:?} names no docker engine: use unix://, tcp:// or http://");
+            return Err(Error::invalid(message));
+        }
+        .map_err(unreachable)?;
+        docker.ping().await.map_err(unreachable)?;
+        let docker = docker.negotiate_version().await.map_err(unreachable)?;
+        let cpus = docker.info().await.map_err(unreachable)?.ncpu;
+        Ok(Self { docker, config: Arc::new(config), cpus, pulls: Arc::default(), making_network: Arc::default() })
+    }
+
+    /// The platform to ask for; empty leaves it to the engine.
+    fn platform(&self) -> &str {
+        self.config.platform.as_deref().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl LocalProvisioner for DockerProvisioner {
+    fn capability(&self) -> Capability {
+        Capability { name: "docker", assigns_url: true, exec: true, volumes: true, isolation: true }
+    }
+
+    async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {
+        self.start_workspace(spec).await.map(Some)
+    }
+
+    async fn stop(&self, id: WorkspaceId) -> Result<()> {
+        self.remove_workload(id).await
+    }
+
+    async fn is_running(&self, id: WorkspaceId) -> Result<bool> {
+        Ok(self.find(id).await?.is_some_and(|found| found.is_running()))
+    }
+
+    async fn exec_read(&self, id: WorkspaceId, path: &str) -> Result<Vec<u8>> {
+        match self.find(id).await? {
+            Some(found) if found.is_running() => self.read_file(&found.name, path).await,
+            _ => Err(Error::not_found(format!("workspace {id} is not running"))),
+        }
+    }
+
+    async fn remove_volume(&self, id: WorkspaceId) -> Result<()> {
+        self.remove_containers(id).await?;
+        self.delete_volumes(id).await
+    }
+
+    async fn volume_has_file(&self, id: WorkspaceId, path: &str) -> Result<bool> {
+        archive::check_relative(path)?;
+        self.config_has_file(id, path).await
+    }
+
+    async fn write_auth_token(&self, id: WorkspaceId, token: &SecretString) -> Result<()> {
+        let contents = token.expose_secret().as_bytes().to_vec();
+        self.put_config_file(id, ConfigFile { path: AUTH_TOKEN_FILE.to_owned(), contents, private: true }).await
+    }
+}
+
+#[async_trait]
+impl WorkloadInspector for DockerProvisioner {
+    async fn observe(&self, id: WorkspaceId) -> Result<Workload> {
+        self.workload(id).await
+    }
+
+    async fn logs(&self, id: WorkspaceId, lines: usize) -> Result<Vec<u8>> {
+        self.last_lines(id, lines).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<WorkspaceId>> {
+        self.workspaces().await
+    }
+}

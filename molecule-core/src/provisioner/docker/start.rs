@@ -1,0 +1,164 @@
+//! Bringing a workspace up, and taking its containers away.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use bollard::{
+    errors::Error as EngineError,
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{DockerProvisioner, container::Plan, errors, image, names, tier::Tier};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
+    provisioner::StartSpec,
+};
+
+/// How many ports are tried where others take them first.
+const PORT_ATTEMPTS: usize = 3;
+
+impl DockerProvisioner {
+    /// Starts the workspace and gives the URL of its agent.
+    pub(super) async fn start_workspace(&self, spec: &StartSpec) -> Result<String> {
+        let id = spec.workspace_id;
+        let tier = Tier::granted(spec.tier, self.config.max_tier);
+        if tier.number() < spec.tier {
+            tracing::warn!(
+                workspace.id = %id,
+                tier.asked = spec.tier,
+                tier.granted = tier.number(),
+                "the workspace runs with the settings of a lower tier: its own is above the highest granted one"
+            );
+        }
+        // What may take long or fail comes first, while an earlier container still runs.
+        let image = self.ensure_image(&spec.runtime).await?;
+        let gateway = self.gateway().await?;
+        // A volume can't be removed while a container holds it, so this comes before a session is reset.
+        self.remove_containers(id).await?;
+        let volumes = self.ensure_volumes(id, &spec.runtime, spec.reset_session).await?;
+
+        let mut attempt = 1;
+        loop {
+            let port = free_port()?;
+            let config = &*self.config;
+            let plan = Plan { spec, config, tier, image: &image, volumes: &volumes, gateway, cpus: self.cpus, port };
+            match self.launch(spec, &image, plan.body()).await? {
+                Launch::Started => return Ok(format!("http://127.0.0.1:{port}")),
+                Launch::PortTaken(error) if attempt == PORT_ATTEMPTS => {
+                    return Err(errors::failed(format!("publish a port for workspace {id}"))(error));
+                }
+                Launch::PortTaken(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// Makes, fills and starts a container, leaving none behind on failure.
+    async fn launch(&self, spec: &StartSpec, image: &str, body: ContainerCreateBody) -> Result<Launch> {
+        let id = spec.workspace_id;
+        let name = names::container(id);
+        let options = CreateContainerOptionsBuilder::new().name(&name).platform(self.platform()).build();
+        match self.docker.create_container(Some(options), body).await {
+            Ok(_) => {}
+            // Volumes and network were made sure of a moment ago: what is missing is the image.
+            Err(error) if errors::is_not_found(&error) => return Err(image::not_found(image).caused_by(error)),
+            Err(error) => return Err(errors::failed(format!("make the container of workspace {id}"))(error)),
+        }
+        let launched = self.fill_and_run(spec, &name).await;
+        if !matches!(launched, Ok(Launch::Started))
+            && let Err(error) = self.remove_container(&name).await
+        {
+            tracing::warn!(workspace.id = %id, error = error.detail(), "could not remove the container that failed to start");
+        }
+        launched
+    }
+
+    async fn fill_and_run(&self, spec: &StartSpec, name: &str) -> Result<Launch> {
+        let id = spec.workspace_id;
+        let made = self
+            .docker
+            .inspect_container(name, None::<InspectContainerOptions>)
+            .await
+            .map_err(errors::failed(format!("look at the container of workspace {id}")))?;
+        let owner = self.owner(name, &made).await?;
+        self.put_files(name, &spec.files, owner).await?;
+        match self.docker.start_container(name, None::<StartContainerOptions>).await {
+            Ok(()) => Ok(Launch::Started),
+            Err(error) if errors::is_port_taken(&error) => Ok(Launch::PortTaken(error)),
+            Err(error) => Err(errors::failed(format!("start the container of workspace {id}"))(error)),
+        }
+    }
+
+    /// Removes the workload, running or not, whichever way it is named. What does not exist is fine.
+    pub(super) async fn remove_workload(&self, id: WorkspaceId) -> Result<()> {
+        while let Some(found) = self.find(id).await? {
+            self.remove_container(&found.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the workload and what is left of interrupted work on its volumes.
+    pub(super) async fn remove_containers(&self, id: WorkspaceId) -> Result<()> {
+        self.remove_workload(id).await?;
+        let filters = names::with_labels(&[(names::WORKSPACE, &id.to_string())]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let containers = self.docker.list_containers(Some(options)).await;
+        let containers = containers.map_err(errors::failed(format!("list the containers of workspace {id}")))?;
+        for container in containers.into_iter().filter_map(|container| container.id) {
+            self.remove_container(&container).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills and removes a container in one call, which its restart policy can't get between.
+    pub(super) async fn remove_container(&self, name: &str) -> Result<()> {
+        // Volumes without a name belong to the container alone.
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.docker.remove_container(name, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if errors::is_not_found(&error) => Ok(()),
+            Err(error) if errors::is_conflict(&error) => self.wait_until_removed(name).await,
+            Err(error) => Err(errors::failed(format!("remove the container {name}"))(error)),
+        }
+    }
+
+    /// Waits for a removal that somebody else began.
+    async fn wait_until_removed(&self, name: &str) -> Result<()> {
+        let options = WaitContainerOptionsBuilder::new().condition("removed").build();
+        let mut removed = Box::pin(self.docker.wait_container(name, Some(options)));
+        let answer = tokio::time::timeout(self.config.request_timeout, removed.next()).await;
+        match answer {
+            // An exit code other than 0 comes as an error, and so does a container that is gone already.
+            Ok(None | Some(Ok(_) | Err(EngineError::DockerContainerWaitError { .. }))) => Ok(()),
+            Ok(Some(Err(error))) if errors::is_not_found(&error) => Ok(()),
+            Ok(Some(Err(error))) => Err(errors::failed(format!("finish removing the container {name}"))(error)),
+            Err(_) => {
+                let message = format!("the docker engine is still removing the container {name} — try again later");
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+}
+
+/// How far a launch came.
+#[derive(Debug)]
+enum Launch {
+    Started,
+    /// Somebody took the port since it was chosen; the container is gone again.
+    PortTaken(EngineError),
+}
+
+/// A port of this host that is free now.
+///
+/// Left to itself, an engine publishes on another port whenever it restarts a container, and the URL of an agent that
+/// crashed once would lead nowhere.
+fn free_port() -> Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Error::new(ErrorKind::Unavailable, "this host has no free port").caused_by(error))
+}

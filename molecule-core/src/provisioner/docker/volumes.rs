@@ -1,0 +1,195 @@
+//! The volumes of a workspace, and reaching into its configuration volume whether anything runs or not.
+
+use bollard::{
+    errors::Error as EngineError,
+    models::{ContainerCreateBody, HostConfig, MountVolumeOptions, Volume, VolumeCreateRequest},
+    query_parameters::{CreateContainerOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptions},
+};
+
+use super::{
+    DockerProvisioner,
+    archive::Owner,
+    container::{self, CONFIG_DIR},
+    errors, names,
+};
+use crate::{error::Result, id::WorkspaceId, provisioner::ConfigFile};
+
+/// The one runtime that keeps conversations in a folder outside its configuration.
+const SESSION_RUNTIME: &str = "claude-code";
+
+/// The names of the volumes that a workspace is started with.
+#[derive(Debug)]
+pub(super) struct Volumes {
+    pub(super) config: String,
+    pub(super) workspace: String,
+    pub(super) session: Option<String>,
+}
+
+/// A container through which a configuration volume is reached, running or not.
+#[derive(Debug)]
+struct Door {
+    container: String,
+    /// Whose image it has; a stranger's image does not tell who the agent is.
+    own_image: bool,
+    /// Made for this one visit.
+    helper: bool,
+}
+
+impl DockerProvisioner {
+    /// Makes what is missing of a workspace's volumes. No container of it may exist where its session is reset.
+    pub(super) async fn ensure_volumes(&self, id: WorkspaceId, runtime: &str, reset_session: bool) -> Result<Volumes> {
+        let mut session = None;
+        if runtime == SESSION_RUNTIME {
+            let name = self.volume_name(names::session_volume(id), names::legacy_session_volume(id), id).await?;
+            if reset_session {
+                self.delete_volume(&name).await?;
+            }
+            session = Some(self.make_volume(&name, id, None).await?);
+        }
+        let config = self.volume_name(names::config_volume(id), names::legacy_config_volume(id), id).await?;
+        Ok(Volumes {
+            config: self.make_volume(&config, id, Some(runtime)).await?,
+            workspace: self.make_volume(&names::workspace_volume(id), id, None).await?,
+            session,
+        })
+    }
+
+    /// Removes every volume of the workspace. No container of it may exist.
+    pub(super) async fn delete_volumes(&self, id: WorkspaceId) -> Result<()> {
+        for name in [names::config_volume(id), names::session_volume(id), names::workspace_volume(id)] {
+            self.delete_volume(&name).await?;
+        }
+        for name in [names::legacy_config_volume(id), names::legacy_session_volume(id)] {
+            if self.legacy_volume(&name, id).await?.is_some() {
+                self.delete_volume(&name).await?;
+            }
+        }
+        for volume in self.volumes_with(&[(names::WORKSPACE, &id.to_string())]).await? {
+            self.delete_volume(&volume.name).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn volumes_with(&self, labels: &[(&str, &str)]) -> Result<Vec<Volume>> {
+        let options = ListVolumesOptionsBuilder::new().filters(&names::with_labels(labels)).build();
+        let answer = self.docker.list_volumes(Some(options)).await.map_err(errors::failed("list its volumes"))?;
+        Ok(answer.volumes.unwrap_or_default())
+    }
+
+    pub(super) async fn config_has_file(&self, id: WorkspaceId, path: &str) -> Result<bool> {
+        let Some(door) = self.open(id).await? else { return Ok(false) };
+        let answer = self.has_file(&door.container, &format!("{CONFIG_DIR}/{path}")).await;
+        self.close(door).await;
+        answer
+    }
+
+    /// Puts `file` into the configuration folder, making the volume where there is none.
+    pub(super) async fn put_config_file(&self, id: WorkspaceId, file: ConfigFile) -> Result<()> {
+        let door = match self.open(id).await? {
+            Some(door) => door,
+            None => {
+                self.make_volume(&names::config_volume(id), id, None).await?;
+                self.open_volume(id, &names::config_volume(id), None).await?
+            }
+        };
+        let put = self.put_through(&door, file).await;
+        self.close(door).await;
+        put
+    }
+
+    async fn put_through(&self, door: &Door, file: ConfigFile) -> Result<()> {
+        let mut owner = Owner::default();
+        if door.own_image {
+            let found = self.docker.inspect_container(&door.container, None).await;
+            let found = found.map_err(errors::failed("look at the container that holds the volume"))?;
+            owner = self.owner(&door.container, &found).await?;
+        }
+        self.put_files(&door.container, &[file], owner).await
+    }
+
+    async fn open(&self, id: WorkspaceId) -> Result<Option<Door>> {
+        if let Some(found) = self.find(id).await? {
+            return Ok(Some(Door { container: found.name, own_image: true, helper: false }));
+        }
+        let name = self.volume_name(names::config_volume(id), names::legacy_config_volume(id), id).await?;
+        let volume = errors::found(self.docker.inspect_volume(&name).await)
+            .map_err(errors::failed(format!("look for the volume {name}")))?;
+        match volume {
+            Some(volume) => {
+                let runtime = volume.labels.get(names::RUNTIME).map(String::as_str);
+                self.open_volume(id, &name, runtime).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a container that is never started: it only mounts the volume, for the engine to read and write.
+    async fn open_volume(&self, id: WorkspaceId, volume: &str, runtime: Option<&str>) -> Result<Door> {
+        let (image, own_image) = self.any_local_image(runtime).await?;
+        let mut mount = container::volume(volume, CONFIG_DIR);
+        if !own_image {
+            // An empty volume is filled from the first image that mounts it, which must not be a stranger's.
+            mount.volume_options = Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() });
+        }
+        let body = ContainerCreateBody {
+            image: Some(image),
+            // Engines refuse a container without a command, even one that never runs it.
+            cmd: Some(vec!["never-started".to_owned()]),
+            labels: Some(names::labels(id)),
+            network_disabled: Some(true),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![mount]),
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::new().platform(self.platform()).build();
+        let made = self
+            .docker
+            .create_container(Some(options), body)
+            .await
+            .map_err(errors::failed(format!("make a container to reach the volume {volume}")))?;
+        Ok(Door { container: made.id, own_image, helper: true })
+    }
+
+    async fn close(&self, door: Door) {
+        if door.helper
+            && let Err(error) = self.remove_container(&door.container).await
+        {
+            // What was asked for is done. The leftover has the workspace's label and goes with its next start.
+            tracing::warn!(container = door.container, error = error.detail(), "could not remove a helper container");
+        }
+    }
+
+    /// The name that is in use: `full`, unless only `short` exists, from an older installation.
+    async fn volume_name(&self, full: String, short: String, id: WorkspaceId) -> Result<String> {
+        let exists = errors::found(self.docker.inspect_volume(&full).await)
+            .map_err(errors::failed(format!("look for the volume {full}")))?
+            .is_some();
+        if !exists && self.legacy_volume(&short, id).await?.is_some() {
+            return Ok(short);
+        }
+        Ok(full)
+    }
+
+    async fn legacy_volume(&self, name: &str, id: WorkspaceId) -> Result<Option<Volume>> {
+        let volume = errors::found(self.docker.inspect_volume(name).await)
+            .map_err(errors::failed(format!("look for the volume {name}")))?;
+        Ok(volume.filter(|volume| names::legacy_belongs(&volume.labels, id)))
+    }
+
+    async fn make_volume(&self, name: &str, id: WorkspaceId, runtime: Option<&str>) -> Result<String> {
+        let mut labels = names::labels(id);
+        labels.extend(runtime.map(|runtime| (names::RUNTIME.to_owned(), runtime.to_owned())));
+        let request =
+            VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };
+        let made = self.docker.create_volume(request).await;
+        made.map(|volume| volume.name).map_err(errors::failed(format!("make the volume {name}")))
+    }
+
+    async fn delete_volume(&self, name: &str) -> Result<()> {
+        let removed: Result<_, EngineError> = self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await;
+        errors::found(removed).map(|_| ()).map_err(errors::failed(format!("remove the volume {name}")))
+    }
+}

@@ -1,0 +1,82 @@
+//! What an operator sees.
+
+use molecule_core::{
+    error::ErrorKind,
+    provisioner::{LocalProvisioner, Workload, WorkloadInspector},
+};
+
+use crate::bench::{eventually, on_engine};
+
+#[tokio::test]
+async fn tells_absent_running_and_ended_apart() {
+    on_engine("tells_absent_running_and_ended_apart", async |bench| {
+        let id = bench.workspace();
+        assert_eq!(bench.provisioner.observe(id).await.unwrap(), Workload::Absent);
+        assert!(!bench.provisioner.is_running(id).await.unwrap());
+
+        let serve = bench.runtime(&["serve"]).await;
+        bench.provisioner.start(&bench.spec(id, &serve)).await.unwrap();
+        assert_eq!(bench.provisioner.observe(id).await.unwrap(), Workload::Running);
+        assert!(bench.provisioner.is_running(id).await.unwrap());
+
+        let crash = bench.runtime(&["exit", "3"]).await;
+        bench.provisioner.start(&bench.spec(id, &crash)).await.unwrap();
+        eventually("a crash with code 3", async || {
+            bench.provisioner.observe(id).await.unwrap() == Workload::Ended { exit_code: Some(3) }
+        })
+        .await;
+        let logs = bench.provisioner.logs(id, 100).await.unwrap();
+        assert!(String::from_utf8(logs).unwrap().contains("idle: started"), "logs are there after a crash");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn gives_the_last_lines_of_both_streams() {
+    on_engine("gives_the_last_lines_of_both_streams", async |bench| {
+        let id = bench.workspace();
+        assert_eq!(bench.provisioner.logs(id, 10).await.unwrap_err().kind(), ErrorKind::NotFound);
+        let runtime = bench.runtime(&["token"]).await;
+        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        let lines = async |count| {
+            let logs = String::from_utf8(bench.provisioner.logs(id, count).await.unwrap()).unwrap();
+            logs.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        eventually("three lines", async || lines(10).await.len() == 3).await;
+        let all = lines(10).await;
+        for expected in ["idle: no token", "idle: started", "idle: this line is on the error stream"] {
+            assert!(all.iter().any(|line| line.starts_with(expected)), "{expected}: {all:?}");
+        }
+        assert_eq!(lines(1).await, all[2..]);
+        assert_eq!(lines(0).await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lists_each_workspace_once_with_or_without_a_workload() {
+    on_engine("lists_each_workspace_once_with_or_without_a_workload", async |bench| {
+        let runtime = bench.runtime(&["serve"]).await;
+        let (running, stopped, unknown) = (bench.workspace(), bench.workspace(), bench.workspace());
+        for id in [running, stopped] {
+            bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        }
+        bench.provisioner.stop(stopped).await.unwrap();
+        let inventory = bench.provisioner.inventory().await.unwrap();
+        for (id, times) in [(running, 1), (stopped, 1), (unknown, 0)] {
+            assert_eq!(inventory.iter().filter(|listed| **listed == id).count(), times);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_gateway_is_an_address_of_this_host() {
+    on_engine("the_gateway_is_an_address_of_this_host", async |bench| {
+        let gateways = tokio::join!(bench.provisioner.gateway(), bench.provisioner.gateway());
+        let gateway = gateways.0.unwrap().expect("a bridge has a gateway");
+        assert_eq!(gateways.1.unwrap(), Some(gateway));
+        std::net::TcpListener::bind((gateway, 0)).expect("a server can listen there");
+    })
+    .await;
+}

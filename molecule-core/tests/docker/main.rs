@@ -1,0 +1,10 @@
+//! The Docker backend on a real engine, named by `DOCKER_HOST`. Every promise of the traits has its test.
+#![cfg(feature = "docker")]
+
+mod bench;
+mod faults;
+mod lifecycle;
+mod looking;
+mod proxy;
+mod tiers;
+mod volumes;
