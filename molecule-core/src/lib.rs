@@ -13,5 +13,7 @@ pub mod identity;
 pub mod provisioner;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "server")]
 pub mod workspace;

@@ -6,7 +6,7 @@
 
 #[cfg(any())]
 pub mod docker;
-#[cfg(any())]
+#[cfg(feature = "process")]
 pub mod process;
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
