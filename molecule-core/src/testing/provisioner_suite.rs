@@ -350,7 +350,8 @@ async fn files_are_in_place(bench: Bench<'_>) -> Proof {
         let mut spec = bench.spec(&[("MOLECULE_TEST_SHOW", "skills/one.md")]);
         spec.files = vec![file("skills/one.md", format!("contents {mode}"), private)];
         bench.backend.start(&spec).await?;
-        let log = bench.log_with("file", |line| line.ends_with(&format!("contents {mode}"))).await?;
+        let wanted = format!("contents {mode}");
+        let log = bench.log_with(&wanted, |line| line.ends_with(&wanted)).await?;
         let shown = format!("file skills/one.md {mode} contents {mode}");
         ensure!(log.contains(&shown), "the workload should see {shown:?}, its log is {log:?}");
     }
@@ -364,7 +365,8 @@ async fn an_earlier_workload_is_replaced(bench: Bench<'_>) -> Proof {
     let mut second = bench.spec(&[("MOLECULE_TEST_SHOW", "first")]);
     second.files = vec![file("second", "2", false)];
     let second_url = bench.backend.start(&second).await?;
-    bench.log_with("file first 644 1", |line| line == "file first 644 1").await?;
+    let log = bench.log_with("file first", |line| line.starts_with("file first")).await?;
+    ensure!(log.contains("file first 644 1\n"), "the file of the first start is not as it was: {log:?}");
     ensure!(bench.backend.volume_has_file(bench.id, "second").await?, "the files of the second start are missing");
     if let (Some(first_url), Some(second_url)) = (first_url, second_url) {
         bench.comes_to_answer(&second_url).await?;

@@ -64,10 +64,16 @@ struct State {
 /// What is kept of one workspace.
 #[derive(Debug)]
 struct Fake {
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, FakeFile>,
     workload: Workload,
     url: String,
     log: String,
+}
+
+#[derive(Debug)]
+struct FakeFile {
+    contents: Vec<u8>,
+    private: bool,
 }
 
 impl Default for ScriptedProvisioner {
@@ -286,12 +292,17 @@ impl State {
 
 impl Fake {
     /// Does what the suite's workload does with its variables.
-    fn run(&mut self, env: &BTreeMap<String, String>, modes: &BTreeMap<String, &'static str>) {
+    fn run(&mut self, env: &BTreeMap<String, String>) {
         self.log = "workload starts\n".to_owned();
         if let Some(path) = env.get("MOLECULE_TEST_SHOW") {
-            let contents = self.files.get(path).map(|contents| String::from_utf8_lossy(contents)).unwrap_or_default();
-            let mode = modes.get(path).unwrap_or(&"600");
-            self.log.push_str(&format!("file {path} {mode} {contents}\n"));
+            let shown = match self.files.get(path) {
+                Some(file) => {
+                    let mode = if file.private { 600 } else { 644 };
+                    format!("{mode} {}", String::from_utf8_lossy(&file.contents))
+                }
+                None => "missing".to_owned(),
+            };
+            self.log.push_str(&format!("file {path} {shown}\n"));
         }
         if env.contains_key("MOLECULE_TEST_ENV") {
             env.iter().for_each(|(name, value)| self.log.push_str(&format!("env {name}={value}\n")));
@@ -332,16 +343,15 @@ impl LocalProvisioner for ScriptedProvisioner {
         let mut state = self.lock();
         let url = format!("http://127.0.0.1:{}", 20_000 + state.starts.len() % 40_000);
         let fake = state.volume(id);
-        let mut modes = BTreeMap::new();
         for file in &spec.files {
-            fake.files.insert(file.path.clone(), file.contents.clone());
-            modes.insert(file.path.clone(), if file.private { "600" } else { "644" });
+            let kept = FakeFile { contents: file.contents.clone(), private: file.private };
+            fake.files.insert(file.path.clone(), kept);
         }
         let mut env = spec.env.clone();
         env.insert("WORKSPACE_ID".to_owned(), id.to_string());
         env.insert("PLATFORM_URL".to_owned(), spec.platform_url.clone());
         fake.url.clone_from(&url);
-        fake.run(&env, &modes);
+        fake.run(&env);
         Ok(self.capability.assigns_url.then_some(url))
     }
 
@@ -364,7 +374,7 @@ impl LocalProvisioner for ScriptedProvisioner {
         let state = self.lock();
         let fake = state.workspaces.get(&id).filter(|fake| fake.workload == Workload::Running);
         let fake = fake.ok_or_else(|| Error::not_found("the workspace does not run"))?;
-        let contents = path.strip_prefix("/configs/").and_then(|path| fake.files.get(path));
+        let contents = path.strip_prefix("/configs/").and_then(|path| fake.files.get(path)).map(|file| &file.contents);
         match contents {
             None => Err(Error::not_found(format!("there is no file {path}"))),
             Some(contents) if contents.len() > EXEC_READ_LIMIT => {
@@ -390,7 +400,8 @@ impl LocalProvisioner for ScriptedProvisioner {
     async fn write_auth_token(&self, id: WorkspaceId, token: &SecretString) -> Result<()> {
         self.enter(Operation::WriteAuthToken, Some(id)).await?;
         self.require(self.capability.volumes, "write to a volume")?;
-        self.lock().volume(id).files.insert(".auth_token".to_owned(), token.expose_secret().into());
+        let kept = FakeFile { contents: token.expose_secret().into(), private: true };
+        self.lock().volume(id).files.insert(".auth_token".to_owned(), kept);
         Ok(())
     }
 }
