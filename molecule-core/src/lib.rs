@@ -26,6 +26,8 @@ pub mod provisioner;
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "server")]
 mod sweep;
 #[cfg(feature = "server")]

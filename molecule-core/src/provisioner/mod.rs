@@ -6,11 +6,11 @@
 
 #[cfg(feature = "docker")]
 pub mod docker;
-pub mod image_ref;
-#[cfg(any())]
+#[cfg(feature = "process")]
 pub mod process;
 
 pub(crate) mod dispatch;
+pub mod image_ref;
 pub(crate) mod prepare;
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};

@@ -1,0 +1,241 @@
+//! Starts the first process of a workload.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group, setsid};
+use tokio::process::{Child, Command};
+
+use super::{ProcessConfig, folder, folder::Folder, log, proc_table::ProcessId, record::Record};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    provisioner::StartSpec,
+    workspace::Access,
+};
+
+/// A running first process, and what is to be remembered of it.
+pub(super) struct Spawned {
+    pub(super) child: Child,
+    pub(super) process: ProcessId,
+    pub(super) record: Record,
+}
+
+/// Prepares the folder of a workspace and starts its agent there.
+pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -> Result<Spawned> {
+    let workspace = workspace(folder, spec)?;
+    check_command(&config.command)?;
+    folder.create()?;
+    folder.write_configs(&spec.files)?;
+    let log = log::open(&folder.log)?;
+    let errors = log.try_clone().map_err(|error| folder::failed("open", &folder.log, error))?;
+    let port = free_port()?;
+
+    let mut command = Command::new(&config.command);
+    command
+        .args(&config.args)
+        .env_clear()
+        .envs(environment(config, folder, spec, port)?)
+        .current_dir(&workspace)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .kill_on_drop(false);
+    // A session of its own: no signal meant for the server reaches it, and all its descendants can be found.
+    let lead_session = || setsid().map(drop).map_err(io::Error::from);
+    #[expect(unsafe_code, reason = "setsid is one system call; it is safe between fork and exec")]
+    // SAFETY: the closure neither allocates nor takes a lock, as is demanded of code between fork and exec.
+    unsafe {
+        command.pre_exec(lead_session);
+    }
+    let child = command.spawn().map_err(|error| {
+        let path = config.command.display();
+        let message = format!("cannot run the agent command {path}: {error} — check that it, and the interpreter a script names, can be run");
+        Error::new(ErrorKind::Unavailable, message).caused_by(error)
+    })?;
+
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| lost(&config.command))?;
+    let process = ProcessId::of(pid).map_err(|error| {
+        end(pid);
+        lost(&config.command).caused_by(error)
+    })?;
+    let arguments = config.args.iter().cloned();
+    let record = Record {
+        process: Some(process.clone()),
+        port,
+        command: std::iter::once(config.command.display().to_string()).chain(arguments).collect(),
+        workspace,
+        exit_code: None,
+    };
+    Ok(Spawned { child, process, record })
+}
+
+impl Spawned {
+    /// Ends a workload that cannot be kept.
+    pub(super) fn discard(self) {
+        // Not waited for yet, so that the pid is still its own.
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            end(pid);
+        }
+    }
+}
+
+fn end(pid: i32) {
+    if let Some(group) = Pid::from_raw(pid) {
+        // It fails only where nothing is left to end.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+fn lost(command: &Path) -> Error {
+    let message = format!("the agent command {} cannot be found in the process table", command.display());
+    Error::new(ErrorKind::Unexpected, message)
+}
+
+/// The folder to work in.
+fn workspace(folder: &Folder, spec: &StartSpec) -> Result<PathBuf> {
+    match &spec.workspace_dir {
+        Some(path) if spec.access != Access::None => {
+            if !path.is_absolute() || !path.is_dir() {
+                let message = format!("workspace folder {} is not an absolute path of a folder", path.display());
+                return Err(Error::invalid(message));
+            }
+            Ok(path.clone())
+        }
+        _ => Ok(folder.workspace.clone()),
+    }
+}
+
+fn check_command(command: &Path) -> Result<()> {
+    let problem = match fs::metadata(command) {
+        _ if !command.is_absolute() => "is not an absolute path".to_owned(),
+        Err(error) => format!("cannot be run: {error}"),
+        Ok(found) if !found.is_file() => "is not a file".to_owned(),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => "is not executable".to_owned(),
+        Ok(_) => return Ok(()),
+    };
+    let message = format!("the agent command {} {problem} — configure one that is there", command.display());
+    Err(Error::new(ErrorKind::Unavailable, message).with_retry(crate::error::Retry::Never))
+}
+
+/// A port of the loopback address that nothing listens on.
+///
+/// Until the agent listens, another program may take it. The agent then ends with an error of its own, which shows as
+/// a workload that ended; the next start picks another port.
+fn free_port() -> Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("no free port on 127.0.0.1: {error}")).caused_by(error)
+        })
+}
+
+/// The whole environment of the agent. Ours wins over that of the spec, which wins over what is inherited.
+fn environment(
+    config: &ProcessConfig,
+    folder: &Folder,
+    spec: &StartSpec,
+    port: u16,
+) -> Result<BTreeMap<String, String>> {
+    let configs = folder.configs.display().to_string();
+    let own = [
+        ("WORKSPACE_ID", spec.workspace_id.to_string()),
+        ("WORKSPACE_CONFIG_PATH", configs.clone()),
+        ("CONFIGS_DIR", configs),
+        ("PLATFORM_URL", spec.platform_url.clone()),
+        ("MOLECULE_URL", spec.platform_url.clone()),
+        ("TIER", spec.tier.to_string()),
+        ("PORT", port.to_string()),
+    ];
+    let mut environment: BTreeMap<String, String> = config.inherit.iter().cloned().collect();
+    for (name, value) in &spec.env {
+        // A `=` in a name would set another variable than it says.
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Error::invalid(format!("environment variable {name:?} has an impossible name or value")));
+        }
+        environment.insert(name.clone(), value.clone());
+    }
+    environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    Ok(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(command: &str) -> ProcessConfig {
+        ProcessConfig {
+            root: "/r".into(),
+            command: command.into(),
+            args: Vec::new(),
+            inherit: vec![("PATH".to_owned(), "/bin".to_owned()), ("LANG".to_owned(), "C".to_owned())],
+            stop_grace: Duration::ZERO,
+        }
+    }
+
+    fn spec(env: &[(&str, &str)]) -> StartSpec {
+        StartSpec {
+            workspace_id: "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().unwrap(),
+            name: "w".to_owned(),
+            runtime: "claude-code".to_owned(),
+            tier: 2,
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            files: Vec::new(),
+            workspace_dir: None,
+            access: Access::None,
+            platform_url: "http://127.0.0.1:8080".to_owned(),
+            reset_session: false,
+        }
+    }
+
+    #[test]
+    fn the_backends_own_variables_win() {
+        let folder = Folder::new("/r/w".into());
+        let spec = spec(&[("TIER", "4"), ("PORT", "1"), ("LANG", "de"), ("KEY", "k")]);
+        let environment = environment(&config("/a"), &folder, &spec, 9000).unwrap();
+        let expected = [
+            ("CONFIGS_DIR", "/r/w/configs"),
+            ("KEY", "k"),
+            ("LANG", "de"),
+            ("MOLECULE_URL", "http://127.0.0.1:8080"),
+            ("PATH", "/bin"),
+            ("PLATFORM_URL", "http://127.0.0.1:8080"),
+            ("PORT", "9000"),
+            ("TIER", "2"),
+            ("WORKSPACE_CONFIG_PATH", "/r/w/configs"),
+            ("WORKSPACE_ID", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+        ];
+        assert_eq!(environment, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn a_variable_cannot_pose_as_another() {
+        let folder = Folder::new("/r/w".into());
+        for name in ["", "PORT=1", "A\0"] {
+            let error = environment(&config("/a"), &folder, &spec(&[(name, "secret-value")]), 1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(!error.detail().contains("secret-value"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_command() {
+        for (command, problem) in [
+            ("agent", "is not an absolute path"),
+            ("/no/such/agent", "No such file"),
+            ("/etc", "is not a file"),
+            ("/etc/passwd", "is not executable"),
+        ] {
+            let error = check_command(Path::new(command)).unwrap_err();
+            assert!(error.message().contains(command) && error.message().contains(problem), "{error}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Parts for tests, of this library and of what builds on it: clocks that are moved by hand, chance that repeats, a
+//! provisioner that does as it is told, and the suite that every provisioner passes.
+
+mod clock;
+pub mod provisioner_suite;
+mod scripted;
+
+pub use self::{
+    clock::{ManualClock, SeededEntropy},
+    scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
+};
+pub use crate::provisioner::{MockControlPlaneProvisioner, MockLocalProvisioner, MockWorkloadInspector};
