@@ -1,6 +1,7 @@
 //! A control plane for fleets of AI-agent workspaces.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod agent;
 pub mod clock;
 pub mod error;
 pub mod http_client;

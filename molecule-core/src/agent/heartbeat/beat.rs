@@ -1,0 +1,67 @@
+//! What a beat says and what comes of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::StatusCode;
+use serde::Serialize;
+
+/// The body of a heartbeat, without the id of the workspace, which the client adds.
+///
+/// What is left out is wiped on the platform, not kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Beat {
+    /// The share of recent work that failed, from 0 to 1.
+    pub error_rate: f64,
+    /// One of those failures.
+    pub sample_error: String,
+    /// How much is being worked on.
+    pub active_tasks: u32,
+    /// How long the agent has been up.
+    pub uptime_seconds: u64,
+    /// What is being worked on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_task: Option<String>,
+    /// `wedged` when the agent lives and cannot work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_state: Option<String>,
+    /// What the agent does by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_metadata: Option<RuntimeMetadata>,
+    /// What the month has cost so far, in US cents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monthly_spend: Option<i64>,
+}
+
+/// What an agent does by itself, so that the platform does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RuntimeMetadata {
+    /// Each ability by its name: `heartbeat`, `scheduler`, `session`, `status_mgmt`, `retry`, `activity_decoration`,
+    /// `channel_dispatch`.
+    pub capabilities: BTreeMap<String, bool>,
+    /// How long the agent may work without a sign before a call to it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u64>,
+}
+
+/// What came of a beat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BeatOutcome {
+    /// The platform knows that the workspace lives.
+    Ok {
+        /// When the platform wants to hear of it again, as far as it said.
+        next_heartbeat: Option<Duration>,
+    },
+    /// The token is missing, wrong or revoked: 401 or 403.
+    Unauthorized(StatusCode),
+    /// The platform has no such workspace any more: 410 or 404.
+    Removed(StatusCode),
+    /// Too many calls: 429.
+    RateLimited {
+        /// When to come back, as far as the platform said.
+        retry_after: Option<Duration>,
+    },
+    /// Any other answer, among them redirects, which are not followed.
+    ServerError(StatusCode),
+    /// There was no answer, or the beat could not be sent: why, without secrets.
+    Unreachable(String),
+}
