@@ -20,18 +20,24 @@ pub(crate) async fn run(session: &Session) -> Result<()> {
         return output::line("no workspaces yet; create one with: molecule create NAME");
     }
     let now = SystemClock.now();
-    let mut table = output::table(["NAME", "STATUS", "RUNTIME", "TIER", "TASKS", "UP", "HEARD", "ID"]);
+    // Not every server tells when it last heard of an agent.
+    let heard = workspaces.iter().any(|workspace| workspace.last_heartbeat_at.is_some());
+    let titles = ["NAME", "STATUS", "RUNTIME", "TIER", "TASKS", "UP"];
+    let mut table = output::table(titles.into_iter().chain(heard.then_some("HEARD")).chain(["ID"]));
     for workspace in &workspaces {
-        table.add_row([
+        let mut row = vec![
             output::cell(&workspace.name),
             output::status(&workspace.status),
             output::cell(workspace.runtime.as_deref().unwrap_or("-")),
             output::number(workspace.tier.unwrap_or_default()),
             output::number(workspace.active_tasks.unwrap_or_default()),
             output::number(up(workspace.uptime_seconds)),
-            output::number(ago(workspace.last_heartbeat_at, now)),
-            output::cell(&workspace.id),
-        ]);
+        ];
+        if heard {
+            row.push(output::number(ago(workspace.last_heartbeat_at, now)));
+        }
+        row.push(output::cell(&workspace.id));
+        table.add_row(row);
     }
     output::print_table(table)
 }
