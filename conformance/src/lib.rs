@@ -1,1 +1,17 @@
-//! x
+//! Holds an implementation of the Molecule contract against its rules, knowing it from the outside alone.
+//!
+//! A [`Case`] checks one rule of `docs/contract.md` and is data: a name, a sentence, where it belongs, how much it is
+//! demanded, and the function that tries it. [`run`] tries a list of them on a target and gives a [`Report`], which
+//! counts what passed, failed, is unsupported and was skipped apart from one another. Nothing run is a failure.
+//!
+//! The target of the cases in [`cases::http`] is a server at a base URL: see [`http::Server`].
+
+pub mod case;
+pub mod cases;
+pub mod http;
+pub mod report;
+pub mod runner;
+
+pub use case::{Area, Case, Level, Verdict};
+pub use report::{Outcome, Report, Tried};
+pub use runner::run;

@@ -1,0 +1,3 @@
+//! Every case there is, by what it is tried on.
+
+pub mod http;

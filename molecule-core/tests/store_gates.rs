@@ -1,0 +1,237 @@
+//! The gates of `docs/decisions/0002-one-sql-text.md`: what checks the SQL in place of the compiler.
+#![cfg(feature = "server")]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
+
+use molecule_core::{
+    store::{Store, gate},
+    workspace::Status,
+};
+use sqlx::{Executor, PgPool, SqlitePool};
+
+use support::TestDatabase;
+
+/// Stores on every database there is, each of its own; the last member keeps it alive.
+async fn stores() -> Vec<(&'static str, Store, Option<TestDatabase>)> {
+    let mut stores = vec![("sqlite in memory", in_memory().await, None)];
+    if let Some(database) = support::postgres_database().await {
+        let store = Store::connect(database.url()).await.expect("an empty database can be migrated");
+        stores.push(("postgres", store, Some(database)));
+    }
+    stores
+}
+
+async fn in_memory() -> Store {
+    Store::connect("sqlite::memory:").await.expect("SQLite in memory always opens")
+}
+
+/// A SQLite store in memory and a Postgres one beside it, where there is a server.
+async fn pair() -> Option<(Store, Store, TestDatabase)> {
+    let database = support::postgres_database().await?;
+    let postgres = Store::connect(database.url()).await.expect("an empty database can be migrated");
+    Some((in_memory().await, postgres, database))
+}
+
+fn sqlite(store: &Store) -> &SqlitePool {
+    gate::sqlite(store).expect("this store is SQLite")
+}
+
+fn postgres(store: &Store) -> &PgPool {
+    gate::postgres(store).expect("this store is Postgres")
+}
+
+#[tokio::test]
+async fn every_statement_prepares_on_every_database() {
+    let statements = gate::statements();
+    assert!(statements.len() >= 3, "the list of statements is broken: it holds {}", statements.len());
+    let mut broken = Vec::new();
+    for (engine, store, _database) in stores().await {
+        for (name, sql) in &statements {
+            if let Err(error) = prepare(&store, sql).await {
+                broken.push(format!("{name} on {engine}: {error}\n    {sql}"));
+            }
+        }
+        store.close().await;
+    }
+    assert!(broken.is_empty(), "statements that a database refuses:\n{}", broken.join("\n"));
+}
+
+async fn prepare(store: &Store, sql: &'static str) -> sqlx::Result<()> {
+    use sqlx::SqlSafeStr;
+    match (gate::sqlite(store), gate::postgres(store)) {
+        (Some(pool), _) => pool.acquire().await?.prepare(sql.into_sql_str()).await.map(drop),
+        (_, Some(pool)) => pool.acquire().await?.prepare(sql.into_sql_str()).await.map(drop),
+        _ => unreachable!("a store is one or the other"),
+    }
+}
+
+#[tokio::test]
+async fn a_file_can_be_opened_again_as_it_was_left() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("sqlite:{}", folder.path().join("molecule.db").display());
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let store = Store::connect(&url).await.expect("the file opens");
+        seen.push(sqlite_columns(sqlite(&store)).await);
+        store.close().await;
+    }
+    assert!(!seen[0].is_empty());
+    assert_eq!(seen[0], seen[1], "opening a file again changed its schema");
+}
+
+/// What must be the same of a column on both databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Column {
+    nullable: bool,
+    /// The declared type, in lower case.
+    kind: String,
+}
+
+/// Columns by table and name, without the table that migrations are recorded in.
+type Columns = BTreeMap<(String, String), Column>;
+
+async fn sqlite_columns(pool: &SqlitePool) -> Columns {
+    let rows: Vec<(String, String, bool, String)> = sqlx::query_as(
+        "SELECT t.name, c.name, c.\"notnull\" = 0, LOWER(c.type) FROM sqlite_master t JOIN pragma_table_info(t.name) c \
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("SQLite describes its tables");
+    columns(rows)
+}
+
+async fn postgres_columns(pool: &PgPool) -> Columns {
+    let rows: Vec<(String, String, bool, String)> = sqlx::query_as(
+        "SELECT table_name::text, column_name::text, is_nullable = 'YES', LOWER(data_type::text) \
+         FROM information_schema.columns \
+         WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("Postgres describes its tables");
+    columns(rows)
+}
+
+fn columns(rows: Vec<(String, String, bool, String)>) -> Columns {
+    rows.into_iter().map(|(table, name, nullable, kind)| ((table, name), Column { nullable, kind })).collect()
+}
+
+/// The types that may stand for one another: SQLite's on the left, those of Postgres on the right.
+const TYPES: &[(&str, &[&str])] = &[
+    ("blob", &["uuid", "bytea"]),
+    ("boolean", &["boolean"]),
+    ("integer", &["integer", "bigint"]),
+    ("real", &["double precision"]),
+    ("text", &["text", "character varying", "timestamp with time zone", "jsonb", "user-defined"]),
+];
+
+#[tokio::test]
+async fn both_migrations_make_the_same_tables() {
+    let Some((embedded, shared, _database)) = pair().await else { return };
+    let differences =
+        column_differences(&sqlite_columns(sqlite(&embedded)).await, &postgres_columns(postgres(&shared)).await);
+    assert!(differences.is_empty(), "the two migrations differ:\n{}", differences.join("\n"));
+    shared.close().await;
+}
+
+fn column_differences(sqlite: &Columns, postgres: &Columns) -> Vec<String> {
+    let names: BTreeSet<_> = sqlite.keys().chain(postgres.keys()).collect();
+    let difference = |key: &(String, String)| {
+        let name = format!("{}.{}", key.0, key.1);
+        match (sqlite.get(key), postgres.get(key)) {
+            (Some(_), None) => Some(format!("{name} is missing on Postgres")),
+            (None, Some(_)) => Some(format!("{name} is missing on SQLite")),
+            (Some(here), Some(there)) if here.nullable != there.nullable => {
+                Some(format!("{name} may be null on {} only", if here.nullable { "SQLite" } else { "Postgres" }))
+            }
+            (Some(here), Some(there)) if !same_type(&here.kind, &there.kind) => {
+                Some(format!("{name} is {} on SQLite and {} on Postgres", here.kind, there.kind))
+            }
+            _ => None,
+        }
+    };
+    if names.is_empty() {
+        return vec!["neither database has a table".to_owned()];
+    }
+    names.into_iter().filter_map(difference).collect()
+}
+
+fn same_type(sqlite: &str, postgres: &str) -> bool {
+    TYPES.iter().any(|(here, there)| *here == sqlite && there.contains(&postgres))
+}
+
+#[tokio::test]
+async fn both_migrations_make_the_same_indexes() {
+    let Some((embedded, shared, _database)) = pair().await else { return };
+    let here: BTreeSet<String> = sqlx::query_scalar(
+        // Without those that SQLite makes for UNIQUE and PRIMARY KEY.
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'",
+    )
+    .fetch_all(sqlite(&embedded))
+    .await
+    .expect("SQLite lists its indexes")
+    .into_iter()
+    .collect();
+    let there: BTreeSet<String> = sqlx::query_scalar(
+        "SELECT indexname::text FROM pg_indexes WHERE schemaname = current_schema() \
+         AND indexname NOT IN (SELECT conname FROM pg_constraint)",
+    )
+    .fetch_all(postgres(&shared))
+    .await
+    .expect("Postgres lists its indexes")
+    .into_iter()
+    .collect();
+    assert!(!here.is_empty());
+    assert_same("index", ("SQLite", &here), ("Postgres", &there));
+    shared.close().await;
+}
+
+#[tokio::test]
+async fn the_check_of_sqlite_holds_exactly_the_statuses() {
+    let store = in_memory().await;
+    let ddl: String = sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'workspaces'")
+        .fetch_one(sqlite(&store))
+        .await
+        .expect("SQLite keeps the text of its tables");
+    let checked = checked_values(&ddl, "status");
+    assert_same("status", ("the code", &statuses()), ("the CHECK of SQLite", &checked));
+}
+
+/// The values that `CHECK (column IN ('a', 'b'))` lists in the text of a table.
+fn checked_values(ddl: &str, column: &str) -> BTreeSet<String> {
+    let start = format!("CHECK ({column} IN (");
+    let (_, list) = ddl.split_once(&start).unwrap_or_else(|| panic!("no `{start}` in:\n{ddl}"));
+    let (list, _) = list.split_once("))").expect("the list of a CHECK is closed");
+    list.split(',').map(|value| value.trim().trim_matches('\'').to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_enum_of_postgres_holds_exactly_the_statuses() {
+    let Some(database) = support::postgres_database().await else { return };
+    let store = Store::connect(database.url()).await.expect("an empty database can be migrated");
+    let values: Vec<String> = sqlx::query_scalar("SELECT unnest(enum_range(NULL::workspace_status))::text")
+        .fetch_all(postgres(&store))
+        .await
+        .expect("Postgres lists the values of the enum");
+    assert_same("status", ("the code", &statuses()), ("the enum of Postgres", &values.into_iter().collect()));
+    store.close().await;
+}
+
+fn statuses() -> BTreeSet<String> {
+    Status::ALL.iter().map(ToString::to_string).collect()
+}
+
+/// Compares two sets both ways, naming what only one of them has.
+fn assert_same<T: Ord + Display>(what: &str, here: (&str, &BTreeSet<T>), there: (&str, &BTreeSet<T>)) {
+    let only = |(name, set): (&str, &BTreeSet<T>), other: &BTreeSet<T>| {
+        set.difference(other).map(|value| format!("{what} {value} is known to {name} only")).collect::<Vec<_>>()
+    };
+    let differences = [only(here, there.1), only(there, here.1)].concat();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
