@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    a2a,
     clock::{Clock, Entropy, SystemClock, SystemEntropy, random_uuid},
     config::Config,
     error::Result,
     events::{Event, EventHub, EventKind, EventListener, RecordedEvent},
     gate::Gates,
-    http_client,
     id::{AttemptId, EventId, WorkspaceId},
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector},
     store::Store,
@@ -127,7 +127,7 @@ impl Builder {
                 backend: self.backend,
                 hub: EventHub::new(),
                 gates: Gates::default(),
-                http: http_client::for_agents()?,
+                http: a2a::client()?,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 started_at,

@@ -13,7 +13,7 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     events::{EventKind, EventListener, ListenerEnd},
-    http_client,
+    http_client::{self, Timeouts},
     id::WorkspaceId,
     identity::Caller,
     net,
@@ -22,6 +22,14 @@ use crate::{
 
 /// The most of an agent's answer that is carried back.
 const ANSWER_LIMIT: usize = 10 * 1024 * 1024;
+
+/// How long a connection to an agent may take. What comes after it is bounded by signs of life.
+const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: None };
+
+/// The client for agents whose address the backend assigned.
+pub(crate) fn client() -> Result<reqwest::Client> {
+    http_client::build(TIMEOUTS)
+}
 
 /// A call to an agent.
 #[derive(Debug, Clone)]
@@ -113,7 +121,10 @@ impl ControlPlane {
         let checked = net::check_url(&workspace.url, self.inner.config.address_policy).await.map_err(|error| {
             Error::new(ErrorKind::Upstream, "workspace URL is not publicly routable").caused_by(error)
         })?;
-        http_client::pinned_to(&checked)
+        let host = checked.url.host_str().unwrap_or_default();
+        http_client::builder(TIMEOUTS).resolve_to_addrs(host, &checked.addresses).build().map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error)
+        })
     }
 
     async fn account(&self, call: &Call, answer: &Answer, method: &str, took: Duration) {

@@ -3,4 +3,5 @@
 mod dispatch;
 mod payload;
 
+pub(crate) use self::dispatch::client;
 pub use self::dispatch::{Answer, Call};

@@ -70,6 +70,8 @@ impl ControlPlane {
             match tokio::time::timeout(deadline, self.bring_up(job)).await {
                 Ok(result) => result?,
                 Err(_) => {
+                    // What was given up half-way may have left something behind.
+                    self.discard(id, None).await;
                     return Err(Error::new(
                         ErrorKind::Upstream,
                         format!("workspace start failed: the backend did not answer within {} s", deadline.as_secs()),

@@ -4,6 +4,7 @@
 mod clock;
 pub mod provisioner_suite;
 mod scripted;
+pub mod store_suite;
 
 pub use self::{
     clock::{ManualClock, SeededEntropy},

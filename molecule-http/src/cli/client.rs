@@ -2,8 +2,11 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use molecule_core::error::{Error, ErrorKind, Result};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect};
+use molecule_core::{
+    error::{Error, ErrorKind, Result},
+    http_client::{self, Timeouts},
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,7 +17,8 @@ use super::{profile::Target, spinner::short, text::clean};
 /// For any call but those to an agent.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Each call sets how long it may take in all.
+const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), total: None };
 
 /// Room for the list of a very large fleet; more than that is a server gone mad.
 const LARGEST_ANSWER: usize = 128 * 1024 * 1024;
@@ -53,7 +57,7 @@ impl Answer {
 impl Client {
     /// A client that does not connect yet.
     pub(crate) fn new(target: Target) -> Result<Self> {
-        let http = http_client(target.is_loopback())?;
+        let http = http_client::build(TIMEOUTS)?;
         Ok(Self { http, target })
     }
 
@@ -244,25 +248,6 @@ struct Raw {
     status: StatusCode,
     content_type: String,
     text: String,
-}
-
-fn http_client(loopback: bool) -> Result<reqwest::Client> {
-    let failed = |error: &dyn StdError| Error::new(ErrorKind::Unexpected, format!("cannot set up HTTP: {error}"));
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connect_timeout(CONNECT_TIMEOUT)
-        // A redirect would carry the token to wherever the answer points.
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("molecule/", env!("CARGO_PKG_VERSION")));
-    // What stays on this host has no business with a proxy.
-    let builder = if loopback { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| failed(&error))
 }
 
 fn kind_of(status: StatusCode) -> ErrorKind {

@@ -117,7 +117,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Ok(Session { client: Client::new(target)?, json: global.json })
     };
     match command {
-        Command::Serve(args) => serve::run(args).await,
+        Command::Serve(args) => serve::run(args, global.data_dir).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Openapi => output::line(serve::openapi().trim_end()),
         Command::Create(args) => create::run(args, &session(&global)?).await,

@@ -6,7 +6,7 @@ use molecule_core::{
     Error, ErrorKind,
     provisioner::{
         docker::{DockerConfig, DockerProvisioner},
-        process::{ProcessConfig, ProcessProvisioner},
+        process::{DEFAULT_STOP_GRACE, ProcessConfig, ProcessProvisioner},
     },
 };
 
@@ -95,7 +95,7 @@ fn process(settings: &Settings) -> Result<Chosen, Error> {
         command,
         args: vec!["agent".to_owned()],
         inherit,
-        ..ProcessConfig::default()
+        stop_grace: DEFAULT_STOP_GRACE,
     };
     Ok(Chosen::Process(Arc::new(ProcessProvisioner::new(config)?)))
 }

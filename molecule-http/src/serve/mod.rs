@@ -14,6 +14,7 @@ mod welcome;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -47,8 +48,8 @@ pub(crate) fn openapi() -> String {
 ///
 /// # Errors
 /// Whatever keeps it from starting, each with what to do about it.
-pub(crate) async fn run(args: ServeArgs) -> Result<(), Error> {
-    let settings = args.resolve()?;
+pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<(), Error> {
+    let settings = args.resolve(data_dir)?;
     logging::start(settings.log_format, &settings.log)?;
     refuse_open_doors(&settings)?;
     prepare_data_dir(&settings)?;

@@ -47,10 +47,6 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretString>,
 
-    /// The folder for everything this server keeps [default: the platform's data folder].
-    #[arg(long, env = "MOLECULE_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-
     /// Where workspaces run [default: auto].
     #[arg(long, env = "MOLECULE_PROVISIONER", value_name = "BACKEND")]
     provisioner: Option<ProvisionerChoice>,
@@ -172,7 +168,7 @@ pub(crate) struct Settings {
 
 impl ServeArgs {
     /// Reads the settings file, if one is named, and fills in the defaults.
-    pub(crate) fn resolve(self) -> Result<Settings, Error> {
+    pub(crate) fn resolve(self, data_dir: Option<PathBuf>) -> Result<Settings, Error> {
         let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let port = self.port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
@@ -186,7 +182,10 @@ impl ServeArgs {
         Ok(Settings {
             listen: self.listen.or(port).or(file.listen).unwrap_or(default),
             database_url: secret(self.database_url).or(secret(file.database_url)),
-            data_dir: paths::data_dir(self.data_dir.or(file.data_dir).as_deref(), &paths::environment)
+            data_dir: data_dir
+                .or_else(|| paths::environment("MOLECULE_DATA_DIR").map(PathBuf::from))
+                .or(file.data_dir)
+                .or_else(|| paths::data_dir(None, &paths::environment))
                 .ok_or_else(|| Error::invalid("the home folder is unknown; name a data folder with --data-dir"))?,
             provisioner: self.provisioner.or(file.provisioner).unwrap_or(ProvisionerChoice::Auto),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Pretty),

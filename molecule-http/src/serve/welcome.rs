@@ -7,7 +7,7 @@ use molecule_core::{
     workspace::{CreateWorkspace, Status, Workspace},
 };
 
-use crate::output;
+use crate::cli::output;
 
 const NAME: &str = "hello";
 
@@ -18,28 +18,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) async fn welcome(control_plane: &ControlPlane, server: &str) -> Result<(), Error> {
     let mut fleet = control_plane.workspaces().await?;
     if fleet.is_empty() {
-        output::line(&format!("Bringing up a first workspace named {NAME} ({}) …", control_plane.backend_name()));
+        output::line(&format!("Bringing up a first workspace named {NAME} ({}) …", control_plane.backend_name()))?;
         let request = CreateWorkspace { name: NAME.to_owned(), ..CreateWorkspace::default() };
         let created = control_plane.create(request).await?.workspace;
         fleet.push(settled(control_plane, created).await?);
     }
-    output::line("");
-    output::line(&format!("Molecule is ready at {server}"));
+    output::line("")?;
+    output::line(&format!("Molecule is ready at {server}"))?;
     for workspace in &fleet {
         let why = match &workspace.last_sample_error {
             Some(why) if workspace.status == Status::Failed => format!(" — {why}"),
             _ => String::new(),
         };
-        output::line(&format!("  {:<24} {}{why}", workspace.name, workspace.status));
+        output::line(&format!("  {:<24} {}{why}", workspace.name, workspace.status))?;
     }
     let Some(first) = fleet.iter().find(|workspace| workspace.status == Status::Online) else {
         return Ok(());
     };
     let program = program();
-    output::line("");
-    output::line("Ask it something, from another terminal:");
-    output::line(&format!("  {program} ask {} \"Good morning\"", first.name));
-    output::line(&format!("  {program} --help"));
+    output::line("")?;
+    output::line("Ask it something, from another terminal:")?;
+    output::line(&format!("  {program} ask {} \"Good morning\"", first.name))?;
+    output::line(&format!("  {program} --help"))?;
     Ok(())
 }
 

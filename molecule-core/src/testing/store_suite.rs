@@ -1,0 +1,368 @@
+//! What every database must do alike. Each case gets a store of its own, fresh and empty.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    clock::{SystemEntropy, random_uuid},
+    events::{Event, EventKind},
+    id::{AttemptId, EventId, WorkspaceId},
+    identity::{self, NewToken},
+    store::{NewWorkspace, Registration, Store, Telemetry},
+    workspace::{Access, DeliveryMode, Status},
+};
+
+type Run = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One thing that a store does. It panics where the store does otherwise.
+#[derive(Clone, Copy)]
+pub struct StoreCase {
+    /// What the store does, as a sentence.
+    pub name: &'static str,
+    /// Tries it on a fresh store.
+    pub run: Run,
+}
+
+impl std::fmt::Debug for StoreCase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! cases {
+    ($($(#[doc = $name:literal])+ async fn $case:ident($store:ident: Store) $body:block)*) => {
+        $(async fn $case($store: Store) $body)*
+
+        /// Every case: a function of this module cannot be left out.
+        pub const CASES: &[StoreCase] = &[$(StoreCase {
+            name: concat!($($name),+).trim_ascii(),
+            run: |store| Box::pin($case(store)),
+        }),*];
+    };
+}
+
+cases! {
+    /// A workspace reads back as it was written, in every status
+    async fn reads_back(store: Store) {
+        for status in Status::ALL {
+            let new = NewWorkspace { status, ..workspace() };
+            insert(&store, &new).await;
+            let row = store.workspace(new.id).await.unwrap().unwrap();
+            assert_eq!((row.id, row.status, row.name.as_str()), (new.id, status, "näme"));
+            assert_eq!((row.created_at, row.updated_at), (new.created_at, new.created_at));
+            assert_eq!((row.workspace_access, row.delivery_mode), (Access::None, DeliveryMode::Push));
+            assert_eq!(row.provision_attempt, new.provision_attempt);
+            assert_eq!((row.x, row.y, row.collapsed), (0.0, 0.0, false));
+        }
+        let listed: Vec<Status> = store.workspaces().await.unwrap().into_iter().map(|row| row.status).collect();
+        assert_eq!(listed.len(), Status::ALL.len() - 1);
+        assert!(!listed.contains(&Status::Removed));
+    }
+
+    /// Times are kept to the microsecond
+    async fn keeps_microseconds(store: Store) {
+        let new = NewWorkspace { created_at: at(0) + TimeDelta::microseconds(1), ..workspace() };
+        insert(&store, &new).await;
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().created_at, new.created_at);
+    }
+
+    /// A step is taken only from its start, and its event is recorded only with it
+    async fn steps_compare_and_set(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let online = Status::Provisioning.to(Status::Online).unwrap();
+        assert!(store.step(new.id, online, &event(new.id, 1)).await.unwrap());
+        assert!(!store.step(new.id, online, &event(new.id, 2)).await.unwrap());
+        assert_eq!(events(&store, new.id).await, 1);
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().updated_at, at(1));
+    }
+
+    /// Of callers who race for one step, exactly one takes it
+    async fn one_takes_a_step(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let step = Status::Provisioning.to(Status::Online).unwrap();
+        let tries = join_all((0..8).map(|n| {
+            let (store, event) = (store.clone(), event(new.id, n));
+            async move { store.step(new.id, step, &event).await.unwrap() }
+        }));
+        assert_eq!(tries.await.into_iter().filter(|taken| *taken).count(), 1);
+        assert_eq!(events(&store, new.id).await, 1);
+    }
+
+    /// A workspace is not lost when its agent was heard after the decision was made
+    async fn a_late_beat_saves(store: Store) {
+        let new = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &new).await;
+        let lose = Status::Online.to(Status::Offline).unwrap();
+        assert!(store.heartbeat(&beat(new.id, 10)).await.unwrap());
+        assert!(!store.lose(new.id, lose, None, &event(new.id, 11)).await.unwrap());
+        assert!(!store.lose(new.id, lose, Some(at(9)), &event(new.id, 11)).await.unwrap());
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().status, Status::Online);
+        assert!(store.lose(new.id, lose, Some(at(10)), &event(new.id, 11)).await.unwrap());
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().status, Status::Offline);
+    }
+
+    /// A late result of an earlier try changes nothing
+    async fn late_results_change_nothing(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let first = new.provision_attempt.unwrap();
+        let second = attempt();
+        let again = Status::Provisioning.to(Status::Provisioning).unwrap();
+        assert!(store.begin_attempt(new.id, again, second, &event(new.id, 1)).await.unwrap());
+        let failed = Status::Provisioning.to(Status::Failed).unwrap();
+        assert!(!store.fail_attempt(new.id, failed, first, "late", &event(new.id, 2)).await.unwrap());
+        assert!(!store.assign(new.id, first, Some("http://late"), None, at(3)).await.unwrap());
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.status, row.url.as_str(), row.last_sample_error), (Status::Provisioning, "", None));
+        assert!(store.assign(new.id, second, Some("http://now"), Some("i-1"), at(4)).await.unwrap());
+        assert!(store.fail_attempt(new.id, failed, second, "why", &event(new.id, 5)).await.unwrap());
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.url.as_str(), row.instance_id.as_deref()), ("http://now", Some("i-1")));
+        assert_eq!((row.status, row.last_sample_error.as_deref()), (Status::Failed, Some("why")));
+    }
+
+    /// Of register calls that race for the first token, exactly one gets it
+    async fn one_first_token(store: Store) {
+        let new = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &new).await;
+        let card = json!({"name": "x"});
+        let tries = join_all((0..8).map(|n| {
+            let (store, card) = (store.clone(), card.clone());
+            async move {
+                let registration = Registration {
+                    id: new.id,
+                    from: Status::Online,
+                    to: Status::Online,
+                    url: None,
+                    agent_card: &card,
+                    delivery_mode: DeliveryMode::Push,
+                    at: at(n),
+                };
+                store.register(&registration, Some(&token(new.id)), &event(new.id, n)).await.unwrap()
+            }
+        }));
+        let kept: Vec<Option<bool>> = tries.await;
+        assert_eq!(kept.iter().filter(|kept| **kept == Some(true)).count(), 1, "{kept:?}");
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().agent_card, Some(card));
+    }
+
+    /// A register call that was judged by another status changes nothing
+    async fn register_compares(store: Store) {
+        let new = NewWorkspace { status: Status::Paused, ..workspace() };
+        insert(&store, &new).await;
+        let registration = Registration {
+            id: new.id,
+            from: Status::Online,
+            to: Status::Online,
+            url: Some("http://x"),
+            agent_card: &Value::Null,
+            delivery_mode: DeliveryMode::Poll,
+            at: at(1),
+        };
+        let kept = store.register(&registration, Some(&token(new.id)), &event(new.id, 1)).await.unwrap();
+        assert_eq!(kept, None);
+        assert!(!store.has_live_token(new.id).await.unwrap());
+        assert_eq!(events(&store, new.id).await, 0);
+    }
+
+    /// A token names its owner until it is revoked, replaced, or its workspace is removed
+    async fn token_owners(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let (first, second) = (token(new.id), token(new.id));
+        assert!(store.token_owner(&first.hash).await.unwrap().is_none());
+        assert!(!store.any_live_token().await.unwrap());
+        store.replace_tokens(&first).await.unwrap();
+        let owner = store.token_owner(&first.hash).await.unwrap().unwrap();
+        assert_eq!((owner.id, owner.workspace_id), (first.id, new.id));
+        assert!(store.any_live_token().await.unwrap());
+        store.replace_tokens(&second).await.unwrap();
+        assert!(store.token_owner(&first.hash).await.unwrap().is_none());
+        assert!(store.token_owner(&second.hash).await.unwrap().is_some());
+        store.revoke_tokens(new.id, at(1)).await.unwrap();
+        assert!(store.token_owner(&second.hash).await.unwrap().is_none());
+        let third = token(new.id);
+        store.replace_tokens(&third).await.unwrap();
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        assert!(store.remove(&[(new.id, gone, event(new.id, 2))]).await.unwrap());
+        assert!(store.token_owner(&third.hash).await.unwrap().is_none());
+        assert!(!store.any_live_token().await.unwrap());
+    }
+
+    /// Removing several workspaces is all or nothing
+    async fn removes_all_or_nothing(store: Store) {
+        let (one, two) = (workspace(), NewWorkspace { status: Status::Online, ..workspace() });
+        insert(&store, &one).await;
+        insert(&store, &two).await;
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        let steps = [(one.id, gone, event(one.id, 1)), (two.id, gone, event(two.id, 1))];
+        assert!(!store.remove(&steps).await.unwrap());
+        assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Provisioning);
+        assert_eq!(events(&store, one.id).await, 0);
+        assert!(store.remove(&steps[..1]).await.unwrap());
+        assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Removed);
+    }
+
+    /// Purging deletes removed workspaces and what hangs on them, and no others
+    async fn purges_removed_ones(store: Store) {
+        let (one, two) = (NewWorkspace { status: Status::Removed, ..workspace() }, workspace());
+        insert(&store, &one).await;
+        insert(&store, &two).await;
+        store.replace_tokens(&token(one.id)).await.unwrap();
+        store.purge(&[one.id, two.id]).await.unwrap();
+        assert!(store.workspace(one.id).await.unwrap().is_none());
+        assert!(!store.has_live_token(one.id).await.unwrap());
+        assert!(store.workspace(two.id).await.unwrap().is_some());
+    }
+
+    /// A removed workspace takes no heartbeat and no card
+    async fn tombstones_stay(store: Store) {
+        let new = NewWorkspace { status: Status::Removed, ..workspace() };
+        insert(&store, &new).await;
+        assert!(!store.heartbeat(&beat(new.id, 1)).await.unwrap());
+        assert!(!store.update_card(new.id, &json!({}), &event(new.id, 1)).await.unwrap());
+        assert!(!store.heartbeat(&beat(id(), 1)).await.unwrap());
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().last_heartbeat_at, None);
+    }
+
+    /// A spend of nothing leaves what was spent alone
+    async fn spend_is_kept(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        store.heartbeat(&Telemetry { monthly_spend: Some(700), ..beat(new.id, 1) }).await.unwrap();
+        store.heartbeat(&beat(new.id, 2)).await.unwrap();
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.monthly_spend, row.last_heartbeat_at), (700, Some(at(2))));
+    }
+
+    /// The tree below a workspace holds removed members, and kin leaves them out
+    async fn trees(store: Store) {
+        let root = workspace();
+        let child = NewWorkspace { parent_id: Some(root.id), ..workspace() };
+        let grandchild = NewWorkspace { parent_id: Some(child.id), status: Status::Removed, ..workspace() };
+        for new in [&root, &child, &grandchild] {
+            insert(&store, new).await;
+        }
+        let mut tree = store.subtree(root.id).await.unwrap();
+        let mut expected = vec![root.id, child.id, grandchild.id];
+        tree.sort();
+        expected.sort();
+        assert_eq!(tree, expected);
+        assert!(store.subtree(id()).await.unwrap().is_empty());
+        let kin = store.kin(child.id, grandchild.id).await.unwrap();
+        let chain: Vec<_> = kin.iter().map(|kin| (kin.start, kin.id, kin.depth)).collect();
+        assert_eq!(chain, [(child.id, child.id, 0), (child.id, root.id, 1)]);
+        assert_eq!(store.children(root.id).await.unwrap().len(), 1);
+    }
+
+    /// Events come back newest first, whatever is in their payload
+    async fn event_log(store: Store) {
+        let (one, two) = (workspace(), workspace());
+        insert(&store, &one).await;
+        insert(&store, &two).await;
+        let online = Status::Provisioning.to(Status::Online).unwrap();
+        let offline = Status::Online.to(Status::Offline).unwrap();
+        let odd = Event { payload: json!({"text": "a\0b ünï 🦀"}), ..event(one.id, 1) };
+        store.step(one.id, online, &odd).await.unwrap();
+        store.step(two.id, online, &event(two.id, 2)).await.unwrap();
+        store.step(one.id, offline, &event(one.id, 3)).await.unwrap();
+        let all = store.newest_events(None, 2).await.unwrap();
+        assert_eq!(all.iter().map(|event| event.created_at).collect::<Vec<_>>(), [at(3), at(2)]);
+        let own = store.newest_events(Some(one.id), 10).await.unwrap();
+        assert_eq!(own.len(), 2);
+        assert_eq!(own[1].payload, Some(json!({"text": "a\u{fffd}b ünï 🦀"})));
+        assert_eq!((own[1].id, own[1].event_type.as_str()), (odd.id, "WORKSPACE_ONLINE"));
+    }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time of this century")
+}
+
+fn id() -> WorkspaceId {
+    WorkspaceId::from_uuid(random_uuid(&SystemEntropy))
+}
+
+fn attempt() -> AttemptId {
+    AttemptId::from_uuid(random_uuid(&SystemEntropy))
+}
+
+fn workspace() -> NewWorkspace {
+    NewWorkspace {
+        id: id(),
+        name: "näme".to_owned(),
+        role: None,
+        tier: 2,
+        status: Status::Provisioning,
+        url: None,
+        parent_id: None,
+        runtime: "hermes".to_owned(),
+        workspace_dir: None,
+        workspace_access: Access::None,
+        budget_limit: Some(5),
+        max_concurrent_tasks: 1,
+        delivery_mode: DeliveryMode::Push,
+        provision_attempt: Some(attempt()),
+        canvas: None,
+        created_at: at(0),
+    }
+}
+
+fn event(workspace_id: WorkspaceId, seconds: i64) -> Event {
+    Event {
+        id: EventId::from_uuid(Uuid::from_u128(random_uuid(&SystemEntropy).as_u128())),
+        kind: EventKind::WorkspaceOnline,
+        workspace_id: Some(workspace_id),
+        payload: json!({}),
+        created_at: at(seconds),
+    }
+}
+
+fn token(workspace_id: WorkspaceId) -> NewToken {
+    let (kept, issued) = identity::issue(workspace_id, &SystemEntropy, at(0));
+    debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
+    kept
+}
+
+fn beat(id: WorkspaceId, seconds: i64) -> Telemetry<'static> {
+    Telemetry {
+        id,
+        at: at(seconds),
+        error_rate: 0.25,
+        sample_error: "",
+        active_tasks: 1,
+        uptime_seconds: 3,
+        current_task: "",
+        monthly_spend: None,
+    }
+}
+
+async fn insert(store: &Store, new: &NewWorkspace) {
+    store.insert_workspace(new, None, &[]).await.unwrap();
+}
+
+async fn events(store: &Store, id: WorkspaceId) -> usize {
+    store.newest_events(Some(id), 100).await.unwrap().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sqlite_in_memory_and_in_a_file() {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        for (number, case) in CASES.iter().enumerate() {
+            (case.run)(Store::connect("sqlite::memory:").await.unwrap()).await;
+            let path = folder.path().join(format!("{number}.db"));
+            (case.run)(Store::connect(&format!("sqlite:{}", path.display())).await.unwrap()).await;
+        }
+    }
+}
