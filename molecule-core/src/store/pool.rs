@@ -29,23 +29,25 @@ macro_rules! in_transaction {
     ($pool:expr, |$tx:ident| $body:block) => {
         match $pool {
             $crate::store::pool::Pool::Sqlite(pool) => {
-                let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-                let $tx: &mut sqlx::SqliteConnection = &mut transaction;
-                let value: $crate::error::Result<_> = async { $body }.await;
-                let value = value?;
-                transaction.commit().await?;
-                Ok(value)
+                $crate::store::pool::in_transaction!(@run pool.begin_with("BEGIN IMMEDIATE"), |$tx| $body)
             }
             $crate::store::pool::Pool::Postgres(pool) => {
-                let mut transaction = pool.begin().await?;
-                let $tx: &mut sqlx::PgConnection = &mut transaction;
-                let value: $crate::error::Result<_> = async { $body }.await;
-                let value = value?;
-                transaction.commit().await?;
-                Ok(value)
+                $crate::store::pool::in_transaction!(@run pool.begin(), |$tx| $body)
             }
         }
     };
+    (@run $begin:expr, |$tx:ident| $body:block) => {{
+        let result: $crate::error::Result<_> = async {
+            let mut transaction = $begin.await?;
+            let $tx = &mut *transaction;
+            let value: $crate::error::Result<_> = async { $body }.await;
+            let value = value?;
+            transaction.commit().await?;
+            Ok(value)
+        }
+        .await;
+        result
+    }};
 }
 
 /// Declares a module's SQL texts and gathers them for the gate that prepares each on both databases.
