@@ -1,6 +1,13 @@
 //! The facade: everything a frontend or an embedding program needs hangs on [`ControlPlane`].
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -40,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     /// Silence from before this process began means nothing.
     pub(crate) started_at: DateTime<Utc>,
+    /// When the newest event of this process happened, in microseconds.
+    newest_event: AtomicI64,
 }
 
 /// Where workspaces run.
@@ -131,6 +140,7 @@ impl Builder {
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 started_at,
+                newest_event: AtomicI64::new(0),
             }),
         })
     }
@@ -201,8 +211,18 @@ impl ControlPlane {
             kind,
             workspace_id: Some(workspace_id),
             payload,
-            created_at: self.now(),
+            created_at: self.next_event_time(),
         }
+    }
+
+    /// Now, but later than any event before: the log is ordered by time, and so keeps what caused what.
+    fn next_event_time(&self) -> DateTime<Utc> {
+        let now = self.now().timestamp_micros();
+        let newest = &self.inner.newest_event;
+        let before = newest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| Some(now.max(newest + 1)))
+            .unwrap_or(now);
+        DateTime::from_timestamp_micros(now.max(before + 1)).unwrap_or_else(|| self.now())
     }
 
     /// Tells listeners of an event that needs no record, or whose record was made already.

@@ -1,0 +1,39 @@
+//! The store suite on Postgres. On SQLite it runs beside its cases.
+
+mod support;
+
+use molecule_core::{store::Store, testing::store_suite::CASES};
+
+#[tokio::test]
+async fn postgres_passes_the_suite() {
+    for case in CASES {
+        let Some(database) = support::postgres_database().await else { return };
+        let store = Store::connect(database.url()).await.unwrap();
+        (case.run)(store.clone()).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn several_replicas_may_bring_one_schema_up_to_date() {
+    let Some(database) = support::postgres_database().await else { return };
+    let replicas = (0..4).map(|_| Store::connect(database.url()));
+    for store in futures_util::future::join_all(replicas).await {
+        store.unwrap().close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bad_database_is_named_in_one_line() {
+    let unreachable = "postgres://molecule:hunter2@127.0.0.1:1/none";
+    for (url, said) in [
+        ("mysql://x", "the database URL must begin with sqlite: or postgres://"),
+        ("", "the database URL must begin with sqlite: or postgres://"),
+        ("sqlite:/nowhere/at/all.db", "the SQLite file cannot be opened"),
+        (unreachable, "the Postgres server cannot be opened"),
+    ] {
+        let error = Store::connect(url).await.unwrap_err();
+        assert!(error.message().starts_with(said), "{url}: {error}");
+        assert!(!error.detail().contains("hunter2") && !error.message().contains('\n'), "{}", error.detail());
+    }
+}
