@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use molecule_core::error::{Error, ErrorKind, Result};
 use reqwest::{Method, StatusCode, Upgraded, header};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -60,7 +60,7 @@ impl EventStream {
         }
         let upgraded = response.upgrade().await.map_err(|_| no_websocket(client))?;
         let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-        let mut pings = interval(PING_EVERY);
+        let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self { socket, pings, heard: Instant::now() })
     }
@@ -71,7 +71,9 @@ impl EventStream {
             let frame = tokio::select! {
                 frame = timeout_at(self.heard + LOST_AFTER, self.socket.next()) => frame,
                 _ = self.pings.tick() => {
-                    self.socket.send(Message::Ping(Vec::new().into())).await.map_err(lost)?;
+                    // Failing to write says that the server is gone, not that all it sent has been read: the
+                    // next read gives what is left, and then the loss.
+                    let _ = self.socket.send(Message::Ping(Vec::new().into())).await;
                     continue;
                 }
             };
