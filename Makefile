@@ -23,7 +23,7 @@ endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
 # The Python extension is tested from Python.
 RUST := --workspace --exclude molecule-py
-TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast --lib --bins --tests)
+TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast --lib --bins --tests --examples)
 WHEELS := target/wheels
 GENERATED := docs/statuses.md $(wildcard molecule-http/openapi.json)
 
@@ -104,7 +104,7 @@ update: ## write all generated files anew
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	UPDATE=1 $(TEST) $(RUST) generated_ >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
 ifneq (,$(wildcard molecule-http/openapi.json))
-	@cargo build --quiet $(RUST) --bins --tests
+	@cargo build --quiet $(RUST) --bins --tests --examples
 	@$(BUILT)/molecule openapi >target/openapi.json
 	@cp target/openapi.json molecule-http/openapi.json
 endif
