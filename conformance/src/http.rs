@@ -111,8 +111,9 @@ impl Answer {
     /// The verdict that something else was `expected` of this answer.
     pub fn wrong(&self, expected: &str) -> Verdict {
         const SHOWN: usize = 300;
-        let body: String = self.body.chars().take(SHOWN).collect();
-        Verdict::Failed(format!("{}: expected {expected}, got {} {body}", self.request, self.status))
+        // In one line, whatever came.
+        let body: String = self.body.escape_debug().take(SHOWN).collect();
+        Verdict::Failed(format!("{}: expected {expected}, got {} with \"{body}\"", self.request, self.status))
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! `make update` (these tests under `UPDATE=1`) writes anew what can be written from the code alone.
 #![cfg(feature = "server")]
-#![expect(clippy::disallowed_methods, reason = "UPDATE asks for new files in place of a comparison")]
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 

@@ -1,0 +1,115 @@
+# The front doors. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# One static build serves run, tests and the image (docs/decisions/0001-one-static-build.md). The target is named so that
+# build scripts and macros, which cannot be static, are built without the flag.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+ifeq (,$(HOST))
+$(error no Rust toolchain was found; see CONTRIBUTING.md)
+endif
+export CARGO_BUILD_TARGET := $(HOST)
+ifneq (,$(findstring linux-gnu,$(HOST)))
+FLAGS := CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUSTFLAGS
+export $(FLAGS) := -C target-feature=+crt-static
+# A static target has no shared libraries, so the Python extension goes without.
+PYTHON_BUILD := env -u $(FLAGS)
+endif
+
+BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
+# The Python extension is tested from Python.
+RUST := --workspace --exclude molecule-py
+TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast --lib --bins --tests --examples)
+WHEELS := target/wheels
+GENERATED := docs/statuses.md $(wildcard molecule-http/openapi.json)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+.PHONY: run
+run: build ## start a server with a first workspace on 127.0.0.1:8080
+	@if docker version >/dev/null 2>&1; then fixtures/image/build $(BUILT)/molecule; fi
+	@exec $(BUILT)/molecule serve --welcome
+
+.PHONY: build
+build: ## build the program `molecule`
+	cargo build --package molecule-http
+
+.PHONY: image
+image: build ## pack the program into the image that containers run
+	fixtures/image/build $(BUILT)/molecule
+
+.PHONY: test
+test: wheel ## run every test, with the engines they need
+	@# Built before, since there may be no network beside the engines.
+	$(TEST) $(RUST) --no-run
+	cargo test $(RUST) --doc
+	fixtures/with-engines -- $(MAKE) test-beside-engines
+
+# Both, whatever comes of the first: one run tells all that is wrong.
+.PHONY: test-beside-engines
+test-beside-engines:
+	@failed=0; \
+	$(TEST) $(RUST) || failed=1; \
+	(cd molecule-py && ../.venv/bin/pytest) || failed=1; \
+	exit $$failed
+
+# The wheel and not the sources are tested: it is what users get.
+.PHONY: wheel
+wheel: .venv/ready
+	@rm -rf $(WHEELS)
+	$(PYTHON_BUILD) .venv/bin/maturin build --quiet --manifest-path molecule-py/Cargo.toml \
+		--interpreter .venv/bin/python --out $(WHEELS)
+	@.venv/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+
+.venv/ready: molecule-py/requirements-dev.txt
+	fixtures/python-environment .venv $<
+	@touch $@
+
+.PHONY: check
+check: ## all that CI checks: format, lints, documents, tests, dependencies, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(RUST) --no-deps
+	$(MAKE) test
+	$(MAKE) check-dependencies
+	$(MAKE) check-generated
+
+# Without advisories: their database is fetched from the network each time, which CI does not have.
+.PHONY: check-dependencies
+check-dependencies:
+	@if command -v cargo-deny >/dev/null; then \
+		cargo deny --offline check bans licenses sources; \
+	else \
+		echo 'SKIPPED check-dependencies: cargo-deny is not installed (cargo install cargo-deny)'; \
+	fi
+
+.PHONY: check-generated
+check-generated:
+	@before=$$(cksum $(GENERATED)); \
+	$(MAKE) update; \
+	if [[ $$before != "$$(cksum $(GENERATED))" ]]; then \
+		git --no-pager diff -- $(GENERATED); \
+		echo 'generated files were not up to date: run `make update` and commit what it changes' >&2; \
+		exit 1; \
+	fi
+
+.PHONY: update
+update: ## write all generated files anew
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	UPDATE=1 $(TEST) $(RUST) generated_ >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+ifneq (,$(wildcard molecule-http/openapi.json))
+	@cargo build --quiet $(RUST) --bins --tests --examples
+	@$(BUILT)/molecule openapi >target/openapi.json
+	@cp target/openapi.json molecule-http/openapi.json
+endif
+
+.PHONY: clean
+clean: ## remove all that was built
+	cargo clean
+	rm -rf .venv

@@ -1,0 +1,2 @@
+__version__: str
+"""The version of the package, which is that of the core it was built from."""
