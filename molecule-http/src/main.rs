@@ -2,6 +2,7 @@
 
 mod agent;
 mod cli;
+mod logging;
 mod paths;
 mod serve;
 

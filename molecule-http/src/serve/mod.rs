@@ -3,7 +3,6 @@
 mod backend;
 mod error;
 mod guard;
-mod logging;
 mod metrics;
 mod operator_token;
 mod router;
@@ -35,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
 use self::{backend::Chosen, metrics::Metrics, settings::Settings, state::AppState};
+use crate::logging;
 
 /// How long requests, sockets and tasks under way may take to end, each, on the way down.
 const DRAIN: Duration = Duration::from_secs(30);

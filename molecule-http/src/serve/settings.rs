@@ -11,8 +11,7 @@ use molecule_core::{Error, net::Policy};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::logging::LogFormat;
-use crate::paths;
+use crate::{logging::LogFormat, paths};
 
 const DEFAULT_PORT: u16 = 8080;
 
