@@ -23,7 +23,7 @@ endif
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
 # The Python extension is tested from Python.
 RUST := --workspace --exclude molecule-py
-TEST := $(if $(shell command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast --lib --bins --tests --examples)
+TEST := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test --lib --bins --tests --examples)
 WHEELS := target/wheels
 GENERATED := docs/statuses.md $(wildcard molecule-http/openapi.json)
 
@@ -55,7 +55,7 @@ test: wheel ## run every test, with the engines they need
 .PHONY: test-beside-engines
 test-beside-engines:
 	@failed=0; \
-	$(TEST) $(RUST) || failed=1; \
+	$(TEST) --no-fail-fast $(RUST) || failed=1; \
 	(cd molecule-py && ../.venv/bin/pytest) || failed=1; \
 	exit $$failed
 

@@ -57,7 +57,7 @@ impl TestDatabase {
 
 /// Makes an empty Postgres database, or records a skip where there is no server (see [`skip`]).
 pub(crate) async fn postgres_database() -> Option<TestDatabase> {
-    let Ok(server) = env::var("MOLECULE_TEST_POSTGRES_URL") else {
+    let Some(server) = env::var("MOLECULE_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty()) else {
         skip("MOLECULE_TEST_POSTGRES_URL names no Postgres server; run under fixtures/with-engines");
         return None;
     };
