@@ -27,10 +27,10 @@ pub mod provisioner;
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod store;
-#[cfg(feature = "testing")]
-pub mod testing;
 #[cfg(feature = "server")]
 mod sweep;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "server")]
 pub mod workspace;
 

@@ -122,9 +122,10 @@ impl ControlPlane {
             Error::new(ErrorKind::Upstream, "workspace URL is not publicly routable").caused_by(error)
         })?;
         let host = checked.url.host_str().unwrap_or_default();
-        http_client::builder(TIMEOUTS).resolve_to_addrs(host, &checked.addresses).build().map_err(|error| {
-            Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error)
-        })
+        http_client::builder(TIMEOUTS)
+            .resolve_to_addrs(host, &checked.addresses)
+            .build()
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error))
     }
 
     async fn account(&self, call: &Call, answer: &Answer, method: &str, took: Duration) {

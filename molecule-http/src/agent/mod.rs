@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::settings::AgentArgs;
 use self::{server::Agent, settings::Settings};
+use crate::logging::{self, LogFormat};
 
 /// How long requests in flight may take once the agent was told to stop; engines kill after ten seconds.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// [`ErrorKind::InvalidInput`] for settings that are missing or cannot be read; [`ErrorKind::Unavailable`] when the
 /// port is taken.
 pub(crate) async fn run(args: AgentArgs) -> Result<()> {
+    logging::start(LogFormat::Pretty, &args.log)?;
     // A process that is the first of its container dies of no signal that it does not handle.
     let mut signals = Signals::new()?;
     let settings = Settings::try_from(args)?;

@@ -50,6 +50,10 @@ pub(crate) struct AgentArgs {
     #[arg(long, env = "MOLECULE_AGENT_NAME")]
     name: Option<String>,
 
+    /// What is logged, as in `info` or `molecule_core=debug`
+    #[arg(long, env = "MOLECULE_LOG", value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+
     #[arg(long, env = "HOME", hide = true)]
     home: Option<PathBuf>,
 

@@ -92,9 +92,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Query(query) = Query::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
-            Error::invalid("invalid query").with_member("detail", rejection.body_text())
-        })?;
+        let Query(query) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Error::invalid("invalid query").with_member("detail", rejection.body_text()))?;
         Ok(Self(query))
     }
 }

@@ -119,9 +119,8 @@ fn serve(
     for (listener, exposure) in listeners {
         let router: Router = router.clone().layer(Extension(exposure));
         let stop = stop.clone();
-        servers.spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-        });
+        servers
+            .spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
     }
     servers
 }

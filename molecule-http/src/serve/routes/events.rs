@@ -1,9 +1,6 @@
 //! The event log.
 
-use axum::{
-    Json,
-    extract::State,
-};
+use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
 use molecule_core::{events::RecordedEvent, id::WorkspaceId};
 use serde::{Deserialize, Serialize};

@@ -115,7 +115,9 @@ pub(crate) async fn register(
     let request: RegisterRequest = body.parse(BAD_BODY)?;
     let delivery_mode = match request.delivery_mode.as_str() {
         "" => None,
-        mode => Some(mode.parse::<DeliveryMode>().map_err(|_| Error::invalid("delivery_mode must be 'push' or 'poll'"))?),
+        mode => {
+            Some(mode.parse::<DeliveryMode>().map_err(|_| Error::invalid("delivery_mode must be 'push' or 'poll'"))?)
+        }
     };
     let register =
         Register { id: workspace_id(&request.id)?, url: request.url, agent_card: request.agent_card, delivery_mode };

@@ -1,9 +1,6 @@
 //! The live feed: one JSON text frame for each event, as it happens.
 
-use std::{
-    collections::HashMap,
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -74,7 +71,9 @@ pub(crate) async fn connect(
 fn agent(credential: Credential, claimed: &str) -> Result<WorkspaceId, Error> {
     let refuse = |message| Err(Error::new(ErrorKind::Unauthenticated, message));
     match credential {
-        Credential::Workspace(owner) if claimed.parse().is_ok_and(|id: WorkspaceId| id == owner.workspace_id) => Ok(owner.workspace_id),
+        Credential::Workspace(owner) if claimed.parse().is_ok_and(|id: WorkspaceId| id == owner.workspace_id) => {
+            Ok(owner.workspace_id)
+        }
         Credential::Absent => refuse("missing workspace auth token"),
         _ => refuse("invalid workspace auth token"),
     }

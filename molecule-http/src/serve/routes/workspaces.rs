@@ -325,8 +325,7 @@ pub(crate) async fn read(
     Id(id): Id,
     Params(query): Params<ReadQuery>,
 ) -> ApiResult<Response> {
-    let workspace =
-        app.control_plane.workspace(id).await?.ok_or_else(|| Error::not_found("workspace not found"))?;
+    let workspace = app.control_plane.workspace(id).await?.ok_or_else(|| Error::not_found("workspace not found"))?;
     if workspace.status == Status::Removed && !is_true(query.include_removed.as_deref()) {
         let body = json!({
             "error": "workspace removed",
@@ -359,8 +358,7 @@ pub(crate) async fn delete(
             (StatusCode::OK, json!({"status": "purged", "cascade_deleted": cascade_deleted}))
         }
         Deleted::ConfirmationRequired { children } => {
-            let named: Vec<Value> =
-                children.iter().map(|child| json!({"id": child.id, "name": child.name})).collect();
+            let named: Vec<Value> = children.iter().map(|child| json!({"id": child.id, "name": child.name})).collect();
             let body = json!({
                 "status": "confirmation_required",
                 "message": "this workspace leads others; repeat with ?confirm=true to remove them as well",
