@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Store,
+    Store, clean,
     events::insert_event,
     pool::{in_transaction, on_pool, row, statements},
     tokens::{REVOKE_ALL_SQL, insert_first_token},
@@ -360,7 +360,7 @@ impl Store {
                 .bind(registration.from)
                 .bind(registration.to)
                 .bind(registration.url)
-                .bind(registration.agent_card)
+                .bind(clean::json(registration.agent_card))
                 .bind(registration.delivery_mode)
                 .bind(registration.at)
                 .execute(&mut *tx)
@@ -384,10 +384,10 @@ impl Store {
             .bind(Status::Removed)
             .bind(beat.at)
             .bind(beat.error_rate)
-            .bind(beat.sample_error)
+            .bind(clean::text(beat.sample_error))
             .bind(beat.active_tasks)
             .bind(beat.uptime_seconds)
-            .bind(beat.current_task)
+            .bind(clean::text(beat.current_task))
             .bind(beat.monthly_spend)
             .execute(p)
             .await
@@ -401,7 +401,7 @@ impl Store {
             let done = sqlx::query(UPDATE_CARD)
                 .bind(id)
                 .bind(Status::Removed)
-                .bind(card)
+                .bind(clean::json(card))
                 .bind(event.created_at)
                 .execute(&mut *tx)
                 .await?;
