@@ -6,7 +6,7 @@ use axum::{
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket},
+        ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::HeaderMap,
     response::Response,
@@ -50,7 +50,7 @@ pub(crate) async fn connect(
     State(app): State<AppState>,
     presented: Presented,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     let Presented { credential, exposure } = presented;
     let claimed = headers.get(AGENT).and_then(|value| value.to_str().ok()).filter(|claimed| !claimed.is_empty());
@@ -61,6 +61,9 @@ pub(crate) async fn connect(
         }
         Some(claimed) => Some(agent(credential, claimed)?),
     };
+    let upgrade = upgrade.map_err(|rejection| {
+        Error::invalid("this route takes WebSocket connections only").with_member("detail", rejection.body_text())
+    })?;
     let upgrade = upgrade.max_message_size(INBOUND_LIMIT).max_frame_size(INBOUND_LIMIT);
     Ok(upgrade.on_upgrade(async move |socket| {
         let sockets = app.sockets.clone();
