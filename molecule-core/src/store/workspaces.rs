@@ -54,8 +54,8 @@ statements! {
                SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
-    SUPERVISED = "SELECT id, status, runtime, last_heartbeat_at, updated_at, provision_attempt, \
-                  provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
+    SUPERVISED = "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, \
+                  provision_attempt, provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
@@ -130,6 +130,7 @@ row! {
     pub(crate) struct Supervised {
         pub(crate) id: WorkspaceId,
         pub(crate) status: Status,
+        pub(crate) url: String,
         pub(crate) runtime: String,
         pub(crate) last_heartbeat_at: Option<DateTime<Utc>>,
         pub(crate) updated_at: DateTime<Utc>,
