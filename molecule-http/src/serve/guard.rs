@@ -126,7 +126,9 @@ impl Body {
         if self.0.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(refuse("the body must be a JSON object".to_owned()));
         }
-        serde_json::from_slice(&self.0).map_err(|error| refuse(error.to_string()))
+        // Nor does it look at the text of members that it ignores.
+        let text = std::str::from_utf8(&self.0).map_err(|error| refuse(error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 }
 
