@@ -19,7 +19,7 @@ async fn an_agent_that_ends_at_once_fails_its_workspace() {
     let (id, row) = fleet.first_key_value().expect("it is there");
     assert_eq!(row["status"], "failed");
     let reason = row["last_sample_error"].as_str().expect("it has a reason");
-    assert!(reason.contains("exit code 3") || reason.contains("code 3") || reason.contains("status 3"), "{reason}");
+    assert!(reason.contains("exit code 3"), "{reason}");
     assert!(outcome.stderr.contains(reason), "{outcome:?}");
     let events = server.events(id).await;
     let kinds: Vec<&str> = events.iter().map(|(kind, _)| kind.as_str()).collect();
@@ -56,7 +56,6 @@ async fn a_program_that_is_not_there_fails_the_workspace() {
     let row = server.until_status(&id, "failed").await;
     let reason = row["last_sample_error"].as_str().expect("it has a reason");
     assert!(reason.starts_with("workspace start failed"), "{reason}");
-    assert!(!reason.contains("/nonexistent"), "events tell no paths: {reason}");
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ fn settings_files_that_cannot_be_used() {
         (missing, "cannot be read"),
         (home.path().display().to_string(), "cannot be read"),
         (file("syntax.toml", "listen = \n"), "is not valid"),
-        (file("unknown.toml", "listen = \"127.0.0.1:0\"\n"), "listen"),
+        (file("unknown.toml", "lissten = \"127.0.0.1:0\"\n"), "lissten"),
         (file("type.toml", "listen = 5\n"), "is not valid"),
         (file("value.toml", "provisioner = \"podman\"\n"), "podman"),
         (file("secret.toml", "admin-token = \"hunter2\"\nmax-tier = \"x\"\n"), "is not valid"),
@@ -137,7 +137,7 @@ fn data_folders_that_cannot_be_used() {
 fn backends_that_are_not_there() {
     let gone = ("DOCKER_HOST", "unix:///nonexistent/docker.sock");
     let open = [gone, ("ADMIN_TOKEN", PASSWORD)];
-    assert_refuses(&["--listen", "127.0.0.1:0", "--provisioner", "docker"], &[gone], 1, &["Docker"]);
+    assert_refuses(&["--listen", "127.0.0.1:0", "--provisioner", "docker"], &[gone], 1, &["docker", gone.1]);
     assert_refuses(&["--listen", "0.0.0.0:0"], &open, 1, &["Docker", "--provisioner process"]);
     let control_plane = ["--listen", "127.0.0.1:0", "--provisioner", "control-plane"];
     assert_refuses(&control_plane, &[], 1, &["control-plane"]);
