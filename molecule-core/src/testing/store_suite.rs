@@ -1,6 +1,6 @@
 //! What every database must do alike. Each case gets a store of its own, fresh and empty.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
@@ -358,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn sqlite_in_memory_and_in_a_file() {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
         for (number, case) in CASES.iter().enumerate() {
             (case.run)(Store::connect("sqlite::memory:").await.unwrap()).await;
             let path = folder.path().join(format!("{number}.db"));
