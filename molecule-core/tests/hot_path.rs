@@ -109,7 +109,7 @@ async fn steady_beats_cost_next_to_nothing(fleet: Fleet, agents: usize) {
 async fn steady_beats_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::connect(&format!("sqlite:{}", folder.path().join("fleet.db").display())).await.unwrap();
-    steady_beats_cost_next_to_nothing(Fleet::over(store).await, 2000).await;
+    steady_beats_cost_next_to_nothing(Fleet::over(store).await, 600).await;
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn steady_beats_on_postgres() {
     let fleet = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
     fleet.control_plane.start();
     until(async || fleet.control_plane.store().hears_peers()).await;
-    steady_beats_cost_next_to_nothing(fleet, 2000).await;
+    steady_beats_cost_next_to_nothing(fleet, 600).await;
 }
 
 #[tokio::test]
