@@ -75,6 +75,7 @@
 //! - [`ControlPlane::create`] and [`ControlPlane::restart`] wait for the database and never for a backend.
 //! - Of changes that race one wins, and its event is recorded in the same transaction.
 //! - A panic of a backend fails the try it belongs to and nothing else.
+//! - A heartbeat that changes nothing costs the database nothing.
 //! - Stopping a control plane stops no workspace; the next one over the same store finds them again.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
