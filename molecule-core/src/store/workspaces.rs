@@ -41,6 +41,9 @@ statements! {
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
+    SIBLINGS = select_workspace!(
+        "WHERE w.parent_id IS NOT DISTINCT FROM $1 AND w.id <> $2 AND w.status <> $3 ORDER BY w.created_at, w.id"
+    );
     CHILDREN = select_workspace!("WHERE w.parent_id = $1 AND w.status <> $2 ORDER BY w.created_at, w.id");
     /// The workspace and everything below it. `UNION` and not `UNION ALL`: a cycle must end.
     SUBTREE = "WITH RECURSIVE tree (id, depth) AS ( \
@@ -197,6 +200,18 @@ impl Store {
     pub(crate) async fn workspaces(&self) -> Result<Vec<Workspace>> {
         let mut rows: Vec<Workspace> =
             on_pool!(self.reader(), |p| sqlx::query_as(LIST).bind(Status::Removed).fetch_all(p).await)?;
+        rows.iter_mut().for_each(|row| self.memory.refresh(row));
+        Ok(rows)
+    }
+
+    /// The workspaces beside `own` that are not removed, oldest first; other roots beside a root.
+    pub(crate) async fn siblings(&self, own: &Workspace) -> Result<Vec<Workspace>> {
+        let mut rows: Vec<Workspace> = on_pool!(self.reader(), |p| sqlx::query_as(SIBLINGS)
+            .bind(own.parent_id)
+            .bind(own.id)
+            .bind(Status::Removed)
+            .fetch_all(p)
+            .await)?;
         rows.iter_mut().for_each(|row| self.memory.refresh(row));
         Ok(rows)
     }

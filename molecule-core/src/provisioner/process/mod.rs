@@ -335,6 +335,10 @@ impl LocalProvisioner for ProcessProvisioner {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl WorkloadInspector for ProcessProvisioner {
+    fn peer_url(&self, _: WorkspaceId) -> Option<String> {
+        None
+    }
+
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {
         let slot = self.slot(id);
         loop {
