@@ -8,14 +8,17 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind as UsageError};
 use molecule_core::error::{Error, ErrorKind};
 
 /// The exit code for bad input, which is also clap's for bad usage.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -29,6 +32,21 @@ fn main() -> ExitCode {
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => exit(&error),
     }
+}
+
+/// Ends as clap would, but with what is wrong in one line, like every other error: logs and scripts show no more.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == UsageError::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let about_it = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty());
+    cli::output::note(&format!("{}; try --help", about_it.collect::<Vec<_>>().join(" ")));
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn exit(error: &Error) -> ExitCode {

@@ -38,6 +38,9 @@ pub async fn check_url(text: &str, policy: Policy) -> Result<CheckedUrl> {
     if text.trim().is_empty() {
         return Err(Error::invalid("url is required"));
     }
+    if text.contains('\0') {
+        return Err(Error::invalid("url contains invalid characters"));
+    }
     let url = Url::parse(text.trim()).map_err(|error| Error::invalid("url cannot be parsed").caused_by(error))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Error::invalid(format!("url scheme must be http or https, got {:?}", url.scheme())));

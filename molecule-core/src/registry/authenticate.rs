@@ -102,8 +102,15 @@ impl ControlPlane {
             (Credential::Workspace(_), Some(_)) => return unauthenticated("invalid caller auth token"),
             (Credential::Operator, None) => Caller::Operator,
             (Credential::Operator, Some(claimed)) => Caller::Workspace(claimed),
-            (Credential::Absent, None) if self.admit_operator(credential, exposure).await.is_ok() => Caller::Operator,
-            (Credential::Absent, _) => return unauthenticated("missing caller auth token"),
+            (Credential::Absent, None) => match self.admit_operator(credential, exposure).await {
+                Ok(()) => Caller::Operator,
+                Err(error) if error.kind() == ErrorKind::Unauthenticated => {
+                    return unauthenticated("missing caller auth token");
+                }
+                // A store that is away says nothing about a credential.
+                Err(error) => return Err(error),
+            },
+            (Credential::Absent, Some(_)) => return unauthenticated("missing caller auth token"),
         };
         if let Caller::Workspace(id) = caller
             && !self.can_communicate(id, target).await?

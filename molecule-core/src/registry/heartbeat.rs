@@ -11,7 +11,7 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     identity::Credential,
-    store::Condition,
+    store::{Condition, clean},
     workspace::Status,
 };
 
@@ -94,10 +94,10 @@ fn condition(beat: &Heartbeat, at: DateTime<Utc>) -> Condition {
     Condition {
         at,
         error_rate: if beat.error_rate.is_finite() { beat.error_rate.clamp(0.0, 1.0) } else { 0.0 },
-        sample_error: beat.sample_error.as_str().into(),
+        sample_error: clean::text(&beat.sample_error).into(),
         active_tasks: beat.active_tasks.max(0),
         uptime_seconds: beat.uptime_seconds.max(0),
-        current_task: beat.current_task.as_str().into(),
+        current_task: clean::text(&beat.current_task).into(),
         monthly_spend: (spend > 0).then_some(spend),
     }
 }
@@ -111,7 +111,7 @@ impl ControlPlane {
     pub async fn heartbeat(&self, id: WorkspaceId, beat: &Heartbeat, credential: Credential) -> Result<HeartbeatReply> {
         let condition = condition(beat, self.now());
         let proven = matches!(credential, Credential::Workspace(owner) if owner.workspace_id == id);
-        let steady = |status, task: &str| task == beat.current_task && decide(status, beat).is_none();
+        let steady = |status, task: &str| *task == *condition.current_task && decide(status, beat).is_none();
         if proven && self.inner.store.memory().beat(id, condition.clone(), steady) {
             self.announce_beat(id, &condition);
             return Ok(HeartbeatReply {});
@@ -146,8 +146,8 @@ impl ControlPlane {
         } else if verified {
             self.inner.store.memory().track(id, epoch, before.status, condition.clone());
         }
-        if before.current_task.as_deref().unwrap_or_default() != beat.current_task {
-            let payload = json!({"current_task": beat.current_task, "active_tasks": condition.active_tasks});
+        if before.current_task.as_deref().unwrap_or_default() != &*condition.current_task {
+            let payload = json!({"current_task": condition.current_task, "active_tasks": condition.active_tasks});
             self.announce(self.event(EventKind::TaskUpdated, id, payload));
         }
         self.announce_beat(id, &condition);

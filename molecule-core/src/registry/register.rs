@@ -52,6 +52,29 @@ fn status_after(from: Status) -> Status {
     }
 }
 
+/// How deep a card may be nested. Readers of JSON give up at about twice that, with what they read it in.
+const DEEPEST_CARD: usize = 64;
+
+/// A card that clients could not read back would hide the whole list that it is in.
+fn check_card(card: &Value) -> Result<()> {
+    let mut level: Vec<&Value> = vec![card];
+    for _ in 0..=DEEPEST_CARD {
+        level = level
+            .into_iter()
+            .flat_map(|value| match value {
+                Value::Array(items) => items.iter().collect(),
+                Value::Object(members) => members.values().collect(),
+                _ => Vec::new(),
+            })
+            .collect();
+        if level.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Error::invalid("invalid request body")
+        .with_member("detail", format!("agent_card is nested deeper than {DEEPEST_CARD} levels")))
+}
+
 impl ControlPlane {
     /// Keeps what an agent says about itself, and brings its workspace online.
     ///
@@ -62,6 +85,7 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] for an unknown workspace, [`ErrorKind::Unauthenticated`] without its token or for a
     /// removed one, [`ErrorKind::InvalidInput`] for an address that must not be called.
     pub async fn register(&self, register: &Register, credential: Credential) -> Result<Registered> {
+        check_card(&register.agent_card)?;
         for _ in 0..PATIENCE_WITH_RACES {
             let (workspace, verified) = self.admit_to_registry(credential, register.id).await?;
             let mode = register.delivery_mode.unwrap_or(workspace.delivery_mode);
@@ -135,6 +159,7 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::register`].
     pub async fn update_card(&self, id: WorkspaceId, card: &Value, credential: Credential) -> Result<()> {
+        check_card(card)?;
         self.admit_to_registry(credential, id).await?;
         let event = self.event(EventKind::AgentCardUpdated, id, json!({"agent_card": card}));
         let failed = |error: Error| match error.kind() {
@@ -152,6 +177,13 @@ impl ControlPlane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_readers_would_choke_on_is_refused() {
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        assert!(check_card(&nested(DEEPEST_CARD)).is_ok());
+        assert!(check_card(&nested(DEEPEST_CARD + 1)).is_err());
+    }
 
     #[test]
     fn a_register_call_never_wakes_what_was_stopped_and_obeys_the_table() {

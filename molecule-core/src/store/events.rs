@@ -51,7 +51,7 @@ macro_rules! insert_event {
             .bind($event.id)
             .bind($event.kind.as_str())
             .bind($event.workspace_id)
-            .bind($event.storable_payload())
+            .bind($crate::store::clean::json(&$event.payload))
             .bind($event.created_at)
             .execute(&mut *$tx)
             .await

@@ -3,6 +3,7 @@
 //! Each query is one text that runs on both (`docs/decisions/0002-one-sql-text.md`). The store is a concrete type
 //! and not a trait: the fast store for tests is SQLite in memory, which is the real thing.
 
+pub(crate) mod clean;
 mod events;
 pub(crate) mod memory;
 mod peers;

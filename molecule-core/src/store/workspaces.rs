@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Store,
+    Store, clean,
     events::insert_event,
     memory::Condition,
     pool::{in_transaction, on_pool, row, statements},
@@ -58,8 +58,8 @@ statements! {
                SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
-    SUPERVISED = "SELECT id, status, runtime, last_heartbeat_at, updated_at, provision_attempt, \
-                  provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
+    SUPERVISED = "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, \
+                  provision_attempt, provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
@@ -121,6 +121,7 @@ row! {
     pub(crate) struct Supervised {
         pub(crate) id: WorkspaceId,
         pub(crate) status: Status,
+        pub(crate) url: String,
         pub(crate) runtime: String,
         pub(crate) last_heartbeat_at: Option<DateTime<Utc>>,
         pub(crate) updated_at: DateTime<Utc>,
@@ -377,7 +378,7 @@ impl Store {
                 .bind(registration.from)
                 .bind(registration.to)
                 .bind(registration.url)
-                .bind(registration.agent_card)
+                .bind(clean::json(registration.agent_card))
                 .bind(registration.delivery_mode)
                 .bind(registration.at)
                 .execute(&mut *tx)
@@ -420,7 +421,7 @@ impl Store {
             let done = sqlx::query(UPDATE_CARD)
                 .bind(id)
                 .bind(Status::Removed)
-                .bind(card)
+                .bind(clean::json(card))
                 .bind(event.created_at)
                 .execute(&mut *tx)
                 .await?;

@@ -52,10 +52,11 @@ fn decide(
     let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
     match row.status {
         Status::Online | Status::Degraded => {}
-        // A workload that is not there yet may still be on its way; one that ended will not come.
+        // A workload that is not there yet may still be on its way; one that ended will not come. Before the start
+        // gave an address, it is that of the try before which was seen to end.
         Status::Provisioning => {
             return match workload {
-                Some(ended @ Workload::Ended { .. }) if !external => Verdict::NeverCame(ended),
+                Some(ended @ Workload::Ended { .. }) if !external && !row.url.is_empty() => Verdict::NeverCame(ended),
                 _ => Verdict::Leave,
             };
         }
@@ -170,6 +171,7 @@ mod tests {
         Supervised {
             id: WorkspaceId::from_uuid(Uuid::nil()),
             status,
+            url: "http://127.0.0.1:9000".to_owned(),
             runtime: runtime.to_owned(),
             last_heartbeat_at: heard.map(at),
             updated_at: at(0),
@@ -220,6 +222,17 @@ mod tests {
                 "{row:?} {workload:?} {now}"
             );
         }
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_try_says_nothing_about_this_one() {
+        let policy = Policy {
+            external_silence: Duration::from_secs(90),
+            managed_silence: Duration::from_secs(180),
+            started_at: at(0),
+        };
+        let row = Supervised { url: String::new(), ..row(Status::Provisioning, "hermes", None) };
+        assert_eq!(decide(&row, Some(Workload::Ended { exit_code: Some(0) }), at(1), &policy), Verdict::Leave);
     }
 
     #[test]

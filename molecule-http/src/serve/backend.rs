@@ -85,10 +85,13 @@ async fn docker(settings: &Settings) -> Result<Chosen, Error> {
 
 #[expect(clippy::disallowed_methods, reason = "the frontend decides what of its environment a child sees")]
 fn process(settings: &Settings) -> Result<Chosen, Error> {
-    let command = std::env::current_exe().map_err(|error| {
-        Error::new(ErrorKind::Unexpected, "the path of this program is unknown, so no agent can be started")
-            .caused_by(error)
-    })?;
+    let command = match &settings.agent_command {
+        Some(command) => command.clone(),
+        None => std::env::current_exe().map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the path of this program is unknown, so no agent can be started")
+                .caused_by(error)
+        })?,
+    };
     let inherit = INHERITED.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
     let config = ProcessConfig {
         root: workspaces_folder(&settings.data_dir),

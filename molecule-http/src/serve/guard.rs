@@ -121,8 +121,14 @@ impl FromRequest<AppState> for Body {
 impl Body {
     /// The body as JSON. Anything else is refused with `message`; what was wrong goes beside it.
     pub(crate) fn parse<T: DeserializeOwned>(&self, message: &'static str) -> Result<T, ApiError> {
-        serde_json::from_slice(&self.0)
-            .map_err(|error| ApiError(Error::invalid(message).with_member("detail", error.to_string())))
+        let refuse = |detail: String| ApiError(Error::invalid(message).with_member("detail", detail));
+        // Left to itself, serde takes a list for the members of an object in their order.
+        if self.0.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+            return Err(refuse("the body must be a JSON object".to_owned()));
+        }
+        // Nor does it look at the text of members that it ignores.
+        let text = std::str::from_utf8(&self.0).map_err(|error| refuse(error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 }
 

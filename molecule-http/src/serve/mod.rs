@@ -1,6 +1,7 @@
 //! `molecule serve`: the server.
 
 mod backend;
+mod data_dir;
 mod error;
 mod guard;
 mod metrics;
@@ -52,7 +53,8 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let settings = args.resolve(data_dir)?;
     logging::start(settings.log_format, &settings.log)?;
     refuse_open_doors(&settings)?;
-    prepare_data_dir(&settings)?;
+    // Held until the end of the process, however that comes.
+    let _lock = data_dir::take(&settings.data_dir)?;
     let listener = listen(settings.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, error))?;
     let store = Store::connect(database_url(&settings)?.expose_secret()).await?;
@@ -163,15 +165,6 @@ fn refuse_open_doors(settings: &Settings) -> Result<(), Error> {
     )))
 }
 
-fn prepare_data_dir(settings: &Settings) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt;
-    let dir = &settings.data_dir;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-        Error::new(ErrorKind::Unavailable, format!("the data folder {} cannot be used: {error}", dir.display()))
-            .caused_by(error)
-    })
-}
-
 fn database_url(settings: &Settings) -> Result<SecretString, Error> {
     if let Some(url) = &settings.database_url {
         return Ok(url.clone());
@@ -245,6 +238,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         external_silence: settings.external_silence.unwrap_or(default.external_silence),
         provision_timeout: settings.provision_timeout,
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
+        timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),
         a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
         ..default
     }

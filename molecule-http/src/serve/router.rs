@@ -1,5 +1,7 @@
 //! Every route, feeding the server and its OpenAPI document alike.
 
+use std::any::Any;
+
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request},
@@ -55,10 +57,16 @@ pub(crate) fn openapi() -> String {
 /// The server's answers to everything.
 pub(crate) fn router(state: AppState) -> Router {
     let (routes, _) = api().split_for_parts();
+    dressed(routes, &state).with_state(state)
+}
+
+/// `routes` with what every answer has, also one to what is no route, or from a handler that panicked.
+fn dressed(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
     let mut router = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(state.clone(), metrics::count));
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
@@ -77,7 +85,7 @@ pub(crate) fn router(state: AppState) -> Router {
     let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
         tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path())
     });
-    router.layer(CatchPanicLayer::new()).layer(trace).with_state(state)
+    router.layer(trace)
 }
 
 async fn not_found() -> Response {
@@ -86,4 +94,42 @@ async fn not_found() -> Response {
 
 async fn method_not_allowed() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(json!({"error": "method not allowed"}))).into_response()
+}
+
+/// An empty answer: the panic hook has logged what happened, and callers are told nothing of it.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use molecule_core::{ControlPlane, store::Store};
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::serve::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
+        let store = Store::connect("sqlite::memory:").await.unwrap();
+        let state = AppState {
+            control_plane: ControlPlane::builder(store).build().unwrap(),
+            metrics: Metrics::new().unwrap(),
+            stop: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+            external_url: None,
+        };
+        let panics = get(async || -> StatusCode { panic!("secret detail") });
+        let routes = Router::new().route("/panics/{id}", panics);
+        let router: Router = dressed(routes, &state).with_state(state.clone());
+        let request = Request::get("/panics/1").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        assert!(axum::body::to_bytes(response.into_body(), 1024).await.unwrap().is_empty());
+        let metrics = String::from_utf8(state.metrics.render().unwrap()).unwrap();
+        assert!(metrics.contains(r#"{method="GET",path="/panics/:id",status="500"} 1"#), "{metrics}");
+    }
 }

@@ -117,6 +117,14 @@ pub(crate) struct ServeArgs {
     /// How often the health sweep looks, in milliseconds.
     #[arg(long, env = "MOLECULE_HEALTH_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
     health_tick_ms: Option<u64>,
+
+    /// How often the timeout sweep looks, in milliseconds.
+    #[arg(long, env = "MOLECULE_TIMEOUT_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout_tick_ms: Option<u64>,
+
+    /// The program that child processes run in place of this one, with the same arguments. For tests.
+    #[arg(long, env = "MOLECULE_AGENT_COMMAND", hide = true, value_name = "FILE")]
+    agent_command: Option<PathBuf>,
 }
 
 /// What a settings file may say.
@@ -163,6 +171,8 @@ pub(crate) struct Settings {
     pub(crate) address_policy: Policy,
     pub(crate) org_id: Option<String>,
     pub(crate) health_tick: Option<Duration>,
+    pub(crate) timeout_tick: Option<Duration>,
+    pub(crate) agent_command: Option<PathBuf>,
 }
 
 impl ServeArgs {
@@ -209,6 +219,8 @@ impl ServeArgs {
             address_policy: address_policy(development, self.deploy_mode.as_deref(), org_id.is_some())?,
             org_id,
             health_tick: self.health_tick_ms.map(Duration::from_millis),
+            timeout_tick: self.timeout_tick_ms.map(Duration::from_millis),
+            agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),
         })
     }
 }

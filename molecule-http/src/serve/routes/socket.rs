@@ -6,14 +6,14 @@ use axum::{
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket},
+        ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::HeaderMap,
     response::Response,
 };
 use molecule_core::{
     Error, ErrorKind,
-    events::{Announcement, ListenerEnd},
+    events::{Announcement, EventKind, ListenerEnd},
     id::WorkspaceId,
     identity::Credential,
 };
@@ -40,6 +40,7 @@ const INBOUND_LIMIT: usize = 4096;
 
 /// Close codes of RFC 6455.
 const GOING_AWAY: u16 = 1001;
+const POLICY_VIOLATION: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Sends every event to the operator, or to an agent those of the workspaces it may talk to.
@@ -50,7 +51,7 @@ pub(crate) async fn connect(
     State(app): State<AppState>,
     presented: Presented,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     let Presented { credential, exposure } = presented;
     let claimed = headers.get(AGENT).and_then(|value| value.to_str().ok()).filter(|claimed| !claimed.is_empty());
@@ -61,6 +62,9 @@ pub(crate) async fn connect(
         }
         Some(claimed) => Some(agent(credential, claimed)?),
     };
+    let upgrade = upgrade.map_err(|rejection| {
+        Error::invalid("this route takes WebSocket connections only").with_member("detail", rejection.body_text())
+    })?;
     let upgrade = upgrade.max_message_size(INBOUND_LIMIT).max_frame_size(INBOUND_LIMIT);
     Ok(upgrade.on_upgrade(async move |socket| {
         let sockets = app.sockets.clone();
@@ -98,6 +102,7 @@ async fn feed(app: &AppState, agent: Option<WorkspaceId>, socket: &mut WebSocket
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_word = Instant::now();
     loop {
+        let mut removed = false;
         let message = tokio::select! {
             () = app.stop.cancelled() => return Some((GOING_AWAY, "the server goes down")),
             _ = ping.tick() => {
@@ -115,6 +120,8 @@ async fn feed(app: &AppState, agent: Option<WorkspaceId>, socket: &mut WebSocket
             },
             heard = listener.next() => match heard {
                 Ok(announcement) if allowed.may_hear(app, agent, &announcement).await => {
+                    let event = &announcement.event;
+                    removed = agent.is_some() && event.workspace_id == agent && event.kind == EventKind::WorkspaceRemoved;
                     Message::Text(announcement.frame.as_ref().into())
                 }
                 Ok(_) => continue,
@@ -124,6 +131,9 @@ async fn feed(app: &AppState, agent: Option<WorkspaceId>, socket: &mut WebSocket
         };
         if !matches!(tokio::time::timeout(WRITE_DEADLINE, socket.send(message)).await, Ok(Ok(()))) {
             return None;
+        }
+        if removed {
+            return Some((POLICY_VIOLATION, "the workspace was removed"));
         }
     }
 }

@@ -1,0 +1,19 @@
+//! The real server, as its operators, their commands and their agents see it.
+
+mod conformance;
+mod crash;
+mod failing;
+mod flow;
+mod gates;
+mod input;
+mod openapi;
+mod operations;
+mod process;
+mod refused;
+mod server;
+mod shutdown;
+mod socket;
+mod startup;
+mod stub;
+#[path = "../../../molecule-core/tests/support/mod.rs"]
+mod support;

@@ -1,0 +1,48 @@
+//! The document of the API: checked in, printed by the program, and true.
+
+use std::{env, fs, path::Path};
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{process, server::Setup};
+
+fn printed() -> String {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = process::molecule(home.path());
+    command.arg("openapi");
+    let outcome = process::run(command);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    outcome.stdout
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "`make update` asks for it this way")]
+fn generated_openapi_document_is_what_the_program_prints() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    if env::var("UPDATE").is_ok() {
+        fs::write(&path, printed()).expect("openapi.json can be written");
+    } else {
+        let found = fs::read_to_string(&path).expect("openapi.json can be read");
+        assert!(found == printed(), "openapi.json is not what the program prints; run `make update`");
+    }
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there() {
+    let server = Setup::none().start().await;
+    let document: Value = serde_json::from_str(&printed()).unwrap();
+    let mut routes = 0;
+    for (path, methods) in document["paths"].as_object().expect("the document has paths") {
+        for method in methods.as_object().expect("a path has methods").keys() {
+            // A new one each time, since one of the methods removes it.
+            let (id, _) = server.create_external("one", None).await;
+            let path = path.replace("{id}", &id);
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let reply = server.send(method.clone(), &path, Some(&server.token()), "").await;
+            assert!(![404, 405, 500].contains(&reply.status), "{method} {path}: {reply:?}");
+            routes += 1;
+        }
+    }
+    assert!(routes >= 14, "only {routes} routes are documented");
+}

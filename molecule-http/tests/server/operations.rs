@@ -1,0 +1,103 @@
+//! What monitors and browsers see.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    refused::assert_tells_nothing,
+    server::{Reply, Setup, until},
+};
+
+const HEADERS: [(&str, &str); 6] = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
+    ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
+    ("content-security-policy", "default-src 'self'"),
+];
+
+#[tokio::test]
+async fn monitors_are_answered_in_their_own_form() {
+    let server = Setup::none().start().await;
+    let (id, _) = server.create_external("one", None).await;
+    let get = async |path: &str| server.send(Method::GET, path, None, "").await;
+    let health = get("/health").await;
+    assert_eq!((health.status, health.text.as_str()), (200, r#"{"status":"ok"}"#));
+    assert_eq!(health.headers["content-type"], "application/json");
+    let build = get("/buildinfo").await;
+    let members: Vec<String> = build.json().as_object().expect("an object").keys().cloned().collect();
+    assert_eq!((build.status, members), (200, vec!["git_sha".to_owned()]));
+    assert!(!build.json()["git_sha"].as_str().expect("it is text").is_empty());
+
+    get(&format!("/workspaces/{id}")).await;
+    get("/nowhere/at/all").await;
+    server.send(Method::from_bytes(b"BREW").unwrap(), "/health", None, "").await;
+    let rows = [
+        r#"molecule_http_requests_total{method="GET",path="/workspaces/:id",status="200"} 1"#,
+        r#"molecule_http_requests_total{method="GET",path="unmatched",status="404"} 1"#,
+        r#"molecule_http_requests_total{method="other",path="/health",status="405"} 1"#,
+        r#"molecule_http_request_duration_seconds_total{method="GET",path="/workspaces/:id",status="200"}"#,
+        "molecule_websocket_connections_active 0",
+    ];
+    // A request is counted just after its answer was sent.
+    until("every request is counted", async || {
+        let metrics = get("/metrics").await;
+        assert_eq!(metrics.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        assert!(!metrics.text.contains(&id), "an id is a label: {}", metrics.text);
+        rows.iter().all(|row| metrics.text.contains(row)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_has_the_same_headers() {
+    let server = Setup::none().start().await;
+    let (id, _) = server.create_external("one", None).await;
+    let too_large = vec![b' '; 1024 * 1024 + 1];
+    let (token, workspace) = (server.token(), format!("/workspaces/{id}"));
+    let token = Some(token.as_str());
+    let answers: [(u16, Reply); 10] = [
+        (200, server.get("/workspaces").await),
+        (200, server.send(Method::GET, &workspace, None, "").await),
+        (201, server.post("/workspaces", &json!({"name": "two", "external": true})).await),
+        (400, server.get("/workspaces/nonsense").await),
+        (401, server.send(Method::GET, "/workspaces", None, "").await),
+        (404, server.get("/workspaces/00000000-0000-4000-8000-000000000000").await),
+        (404, server.get("/nowhere").await),
+        (405, server.send(Method::PUT, "/health", None, "").await),
+        (413, server.send(Method::POST, "/workspaces", token, too_large).await),
+        (501, server.post(&format!("{workspace}/a2a"), &json!({})).await),
+    ];
+    for (status, answer) in answers {
+        assert_eq!(answer.status, status, "{answer:?}");
+        for (name, value) in HEADERS {
+            assert_eq!(
+                answer.headers.get(name).map(|found| found.to_str().unwrap()),
+                Some(value),
+                "{name}: {answer:?}"
+            );
+        }
+        assert_eq!(answer.headers["content-type"], "application/json", "{answer:?}");
+        assert_compact(&answer.text);
+        if status >= 400 {
+            assert_tells_nothing(&server, &answer);
+        }
+    }
+    assert_eq!(server.get("/nowhere").await.text, r#"{"error":"not found"}"#);
+}
+
+#[tokio::test]
+async fn lists_are_lists_when_they_are_empty() {
+    let server = Setup::none().start().await;
+    for path in ["/workspaces", "/events"] {
+        assert_eq!(server.get(path).await.text, "[]");
+    }
+}
+
+/// No blanks but those in texts.
+fn assert_compact(text: &str) {
+    let value: Value = serde_json::from_str(text).unwrap();
+    // The order of members may differ, their number of characters cannot.
+    assert_eq!(value.to_string().len(), text.len(), "{text}");
+}

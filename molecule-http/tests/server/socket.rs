@@ -1,0 +1,194 @@
+//! The live feed.
+
+use chrono::DateTime;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+use crate::{
+    process::PATIENCE,
+    refused::assert_tells_nothing,
+    server::{Reply, Server, Setup},
+    support,
+};
+
+/// A listener.
+#[derive(Debug)]
+pub(crate) struct Feed(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Feed {
+    /// Listens as `agent`, or as the operator where none is named.
+    pub(crate) async fn open(server: &Server, agent: Option<&str>, token: Option<&str>) -> Self {
+        Self::try_open(server, agent, token).await.unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    async fn try_open(server: &Server, agent: Option<&str>, token: Option<&str>) -> Result<Self, Reply> {
+        let mut request = format!("{}/ws", server.url().replace("http", "ws")).into_client_request().unwrap();
+        let value = |text: String| HeaderValue::from_str(&text).unwrap();
+        if let Some(agent) = agent {
+            request.headers_mut().insert("x-workspace-id", value(agent.to_owned()));
+        }
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", value(format!("Bearer {token}")));
+        }
+        match connect_async(request).await {
+            Ok((stream, _)) => Ok(Self(stream)),
+            Err(Error::Http(answer)) => {
+                let (parts, body) = answer.into_parts();
+                let text = String::from_utf8(body.unwrap_or_default()).unwrap();
+                Err(Reply { status: parts.status.as_u16(), headers: parts.headers, text })
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// The next event, as text.
+    async fn text(&mut self) -> String {
+        loop {
+            match self.message().await {
+                Some(Message::Text(text)) => return text.to_string(),
+                Some(Message::Ping(_)) => {}
+                other => panic!("no event but {other:?}"),
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Value {
+        serde_json::from_str(&self.text().await).expect("events are JSON")
+    }
+
+    /// The code that the server closes with, after whatever else it sends.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            match self.message().await {
+                Some(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Option<Message> {
+        let next = timeout(PATIENCE, self.0.next()).await.expect("the server says something");
+        next.map(|message| message.expect("the connection stands"))
+    }
+}
+
+#[tokio::test]
+async fn the_operator_hears_everything_on_sqlite() {
+    hears_everything(None).await;
+}
+
+#[tokio::test]
+async fn the_operator_hears_everything_on_postgres() {
+    if let Some(database) = support::postgres_database().await {
+        hears_everything(Some(database.url())).await;
+    }
+}
+
+async fn hears_everything(database: Option<&str>) {
+    let server = Setup::none().database(database).start().await;
+    // On a fresh install no credential is needed.
+    let mut fresh = Feed::open(&server, None, None).await;
+    let mut feed = Feed::open(&server, None, Some(&server.token())).await;
+    let (id, token) = server.create_external("one", None).await;
+
+    let text = feed.text().await;
+    assert_eq!(fresh.text().await, text);
+    let event: Value = serde_json::from_str(&text).unwrap();
+    let timestamp = event["timestamp"].as_str().expect("it has a time");
+    assert!(timestamp.ends_with('Z') && DateTime::parse_from_rfc3339(timestamp).is_ok(), "{timestamp}");
+    let payload = r#"{"external":true,"name":"one"}"#;
+    let expected = format!(
+        r#"{{"event":"WORKSPACE_AWAITING_AGENT","workspace_id":"{id}","timestamp":"{timestamp}","payload":{payload}}}"#
+    );
+    assert_eq!(text, expected);
+
+    assert_eq!(server.beat(&id, &token).await.status, 200);
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let event = feed.event().await;
+        heard.push((event["event"].clone(), event["payload"].clone()));
+    }
+    let expected = [
+        (json!("WORKSPACE_ONLINE"), json!({"recovered_from": "awaiting_agent"})),
+        (json!("WORKSPACE_HEARTBEAT"), json!({"active_tasks": 0, "uptime_seconds": 0})),
+    ];
+    assert_eq!(heard, expected);
+    assert_eq!(server.delete(&format!("/workspaces/{id}")).await.status, 200);
+    assert_eq!(feed.event().await["event"], "WORKSPACE_REMOVED");
+
+    // The log keeps what is to be kept, newest first, with the same kinds and payloads.
+    let log: Vec<Value> = serde_json::from_str(&server.get("/events").await.text).unwrap();
+    let kinds: Vec<&str> = log.iter().map(|event| event["event_type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["WORKSPACE_REMOVED", "WORKSPACE_ONLINE", "WORKSPACE_AWAITING_AGENT"]);
+    let mut members: Vec<&String> = log[0].as_object().unwrap().keys().collect();
+    members.sort();
+    assert_eq!(members, ["created_at", "event_type", "id", "payload", "workspace_id"]);
+    assert_eq!(log[1]["payload"], json!({"recovered_from": "awaiting_agent"}));
+    let newest: Vec<Value> = serde_json::from_str(&server.get("/events?limit=1").await.text).unwrap();
+    assert_eq!(newest, log[..1]);
+    assert_eq!(server.get("/events/00000000-0000-4000-8000-000000000000").await.text, "[]");
+}
+
+#[tokio::test]
+async fn an_agent_hears_of_those_it_may_talk_to_until_it_is_removed() {
+    let server = Setup::none().start().await;
+    let (lead, lead_token) = server.create_external("lead", None).await;
+    let (stranger, stranger_token) = server.create_external("stranger", None).await;
+    let (member, member_token) = server.create_external("member", Some(&lead)).await;
+    let (foreign, foreign_token) = server.create_external("foreign", Some(&stranger)).await;
+    let mut feed = Feed::open(&server, Some(&member), Some(&member_token)).await;
+    let beats =
+        [(&foreign, &foreign_token), (&stranger, &stranger_token), (&lead, &lead_token), (&member, &member_token)];
+    for (id, token) in beats {
+        assert_eq!(server.beat(id, token).await.status, 200);
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let event = feed.event().await;
+        heard.push((event["workspace_id"].clone(), event["event"].clone()));
+    }
+    let expected = [
+        (json!(lead), json!("WORKSPACE_ONLINE")),
+        (json!(lead), json!("WORKSPACE_HEARTBEAT")),
+        (json!(member), json!("WORKSPACE_ONLINE")),
+        (json!(member), json!("WORKSPACE_HEARTBEAT")),
+    ];
+    assert_eq!(heard, expected);
+
+    assert_eq!(server.delete(&format!("/workspaces/{member}")).await.status, 200);
+    assert_eq!(feed.close_code().await, Some(1008));
+    let refused = Feed::try_open(&server, Some(&member), Some(&member_token)).await.expect_err("it is removed");
+    assert_eq!(refused.status, 401);
+}
+
+#[tokio::test]
+async fn nobody_else_hears_anything() {
+    let server = Setup::none().start().await;
+    let (one, one_token) = server.create_external("one", None).await;
+    let (two, two_token) = server.create_external("two", None).await;
+    let operator = server.token();
+    let rows = [
+        (None, None),
+        (None, Some("wrong")),
+        (None, Some(one_token.as_str())),
+        (Some(one.as_str()), None),
+        (Some(one.as_str()), Some("wrong")),
+        (Some(one.as_str()), Some(two_token.as_str())),
+        (Some(two.as_str()), Some(operator.as_str())),
+        (Some("nonsense"), Some(one_token.as_str())),
+    ];
+    for (agent, token) in rows {
+        let refused = Feed::try_open(&server, agent, token).await.expect_err("it is refused");
+        assert_eq!(refused.status, 401, "{agent:?} {token:?}: {refused:?}");
+        assert_tells_nothing(&server, &refused);
+    }
+    let plain = server.get("/ws").await;
+    assert_eq!(plain.status, 400, "{plain:?}");
+    assert_tells_nothing(&server, &plain);
+}
