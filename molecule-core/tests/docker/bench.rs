@@ -28,7 +28,7 @@ use molecule_core::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::skip;
+use crate::support::skip::{cut_short, skip};
 
 /// How long anything may take that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
@@ -135,7 +135,7 @@ impl Bench {
         let force = RemoveContainerOptionsBuilder::new().force(true).build();
         self.docker.remove_container(&made, Some(force)).await.unwrap();
         if let Err(error) = &started {
-            skip(&format!("the engine runs no privileged containers: {error}"));
+            cut_short(&format!("the engine runs no privileged containers: {error}"));
         }
         started.is_ok()
     }

@@ -91,7 +91,7 @@ async fn starts_that_need_the_same_image_pull_it_once() {
         };
         let (outcomes, ()) = tokio::join!(starts, release);
         for outcome in outcomes {
-            assert!(outcome.unwrap_err().message().contains("not found after pull attempt"));
+            assert!(outcome.unwrap_err().message().contains("could not be pulled"));
         }
         assert_eq!(proxy.asked("POST /images/create"), 1);
     })

@@ -3,6 +3,7 @@
 use molecule_core::{
     error::ErrorKind,
     provisioner::{ConfigFile, LocalProvisioner, Workload, WorkloadInspector},
+    workspace::Access,
 };
 
 use crate::bench::{answers, eventually, get, on_engine};
@@ -101,11 +102,47 @@ async fn a_missing_image_is_named_together_with_what_to_do() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(
             error.message(),
-            format!(
-                "docker image \"{reference}\" not found after pull attempt — build it with make image or check the registry"
-            )
+            "the image of runtime gone is not on this Docker engine and could not be pulled — build it with make image, \
+             or check the registry"
         );
+        assert!(error.detail().contains(&reference), "{error:?}");
         assert_eq!(bench.traces(id).await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_mounted_fails_the_start_without_naming_it() {
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
+        let id = bench.workspace();
+        let mut spec = bench.spec(id, &runtime);
+        spec.workspace_dir = Some("/no/such/folder".into());
+        spec.access = Access::ReadWrite;
+        let error = bench.provisioner.start(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(!error.message().contains('/') && error.detail().contains("/no/such/folder"), "{error:?}");
+        assert_eq!(bench.provisioner.observe(id).await.unwrap(), Workload::Absent);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_started_leaves_the_earlier_workload_alone() {
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
+        let id = bench.workspace();
+        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        let first = bench.inspect(id).await.id;
+        let mut spec = bench.spec(id, &runtime);
+        spec.files = vec![public("../escape", "x")];
+        assert_eq!(bench.provisioner.start(&spec).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(bench.inspect(id).await.id, first);
+        assert_eq!(
+            bench.provisioner.start(&bench.spec(id, "gone gone")).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(bench.inspect(id).await.id, first);
     })
     .await;
 }

@@ -1,11 +1,11 @@
 //! What integration tests share: a Postgres database of their own, and the rule for engines that are missing.
 //!
 //! `fixtures/with-engines` starts the engines and names them in the environment. Where one is missing, a test says so
-//! with [`skip`] and returns: a failure under `CI=true`, a counted line elsewhere.
+//! with [`skip`](skip::skip) and returns: a failure under `CI=true`, a counted line elsewhere.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![expect(clippy::disallowed_methods, reason = "tests learn from the environment which engines there are")]
 
-mod skip;
+pub(crate) mod skip;
 
 use std::{
     env, process,
@@ -16,7 +16,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use url::Url;
 
-pub(crate) use self::skip::skip;
+use self::skip::skip;
 
 /// An empty database on the Postgres server of the tests, dropped with the value.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl TestDatabase {
     }
 }
 
-/// Makes an empty Postgres database, or records a skip where there is no server (see [`skip`]).
+/// Makes an empty Postgres database, or records a skip where there is no server (see [`skip`](skip::skip)).
 pub(crate) async fn postgres_database() -> Option<TestDatabase> {
     let Some(server) = env::var("MOLECULE_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty()) else {
         skip("MOLECULE_TEST_POSTGRES_URL names no Postgres server; run under fixtures/with-engines");
