@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_with_the_command() {
         for (command, problem) in [
-            ("agent", "is not an absolute path"),
+            ("bin/molecule", "is not an absolute path"),
             ("/no/such/agent", "entity not found"),
             ("/etc", "is not a file"),
             ("/etc/passwd", "is not executable"),
