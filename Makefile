@@ -34,11 +34,12 @@ help: ## list the targets
 .PHONY: run
 run: build ## start a server with a first workspace on 127.0.0.1:8080
 	@if docker version >/dev/null 2>&1; then fixtures/image/build $(BUILT)/molecule; fi
-	@exec $(BUILT)/molecule serve --welcome
+	@exec ./molecule serve --welcome
 
 .PHONY: build
-build: ## build the program `molecule`
+build: ## build the program and link it as ./molecule
 	cargo build --package molecule-http
+	@ln -sfn $(BUILT)/molecule molecule
 
 .PHONY: image
 image: build ## pack the program into the image that containers run
@@ -112,4 +113,4 @@ endif
 .PHONY: clean
 clean: ## remove all that was built
 	cargo clean
-	rm -rf .venv
+	rm -rf .venv molecule

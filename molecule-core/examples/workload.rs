@@ -1,19 +1,26 @@
-//! A stand-in for an agent, for the tests of backends: it stays up, and answers every HTTP request with 200.
+//! A stand-in for an agent, for the tests of backends: it stays up, and answers every HTTP request with 200, but ends
+//! with code 7 when asked for `/crash`. Linked statically, it is all that an image needs.
 //!
 //! It listens on `PORT` (8000 by default) of every address. Before that, when set:
 //! - `MOLECULE_TEST_SHOW`: prints `file <path> <mode> <contents>` for this file of its configuration folder;
 //! - `MOLECULE_TEST_ENV`: prints its arguments and environment, one `arg …` or `env …` a line;
 //! - `MOLECULE_TEST_LINES`: prints that many lines, `line 1` and so on;
+//! - `MOLECULE_TEST_ERRORS`: prints `error line` on the error stream;
 //! - `MOLECULE_TEST_STUBBORN`: starts a child that ignores SIGTERM, and prints `stubborn <pid>`;
 //! - `MOLECULE_TEST_EXIT`: ends with this exit code.
 
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it has no other parameters and no other voice")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it has no other parameters and no other voice"
+)]
 
 use std::{
     env, fs, io,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, exit},
     thread,
     time::Duration,
 };
@@ -29,6 +36,9 @@ fn main() -> io::Result<ExitCode> {
     }
     if let Some(lines) = number("MOLECULE_TEST_LINES") {
         (1..=lines).for_each(|line| println!("line {line}"));
+    }
+    if env::var_os("MOLECULE_TEST_ERRORS").is_some() {
+        eprintln!("error line");
     }
     if env::var_os("MOLECULE_TEST_STUBBORN").is_some() {
         println!("stubborn {}", start_stubborn_child()?);
@@ -89,11 +99,11 @@ fn child_command(pid: u32) -> io::Result<Option<String>> {
 }
 
 fn answer(stream: &TcpStream) -> io::Result<()> {
-    for line in BufReader::new(stream).lines() {
-        if line?.is_empty() {
-            break;
-        }
+    let mut lines = BufReader::new(stream).lines();
+    if lines.next().transpose()?.is_some_and(|request| request.contains(" /crash ")) {
+        exit(7);
     }
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let mut stream = stream;
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n")
 }

@@ -29,6 +29,9 @@ pub struct Config {
     pub provision_timeout: Option<Duration>,
     /// How often the health sweep looks.
     pub health_tick: Duration,
+    /// How often what heartbeats left in memory is saved. Well below `external_silence`: other replicas go by what is
+    /// saved.
+    pub telemetry_tick: Duration,
     /// How often the timeout sweep looks.
     pub timeout_tick: Duration,
     /// How long a call to an agent may see no sign of life of it.
@@ -52,6 +55,7 @@ impl Default for Config {
             managed_silence: Duration::from_secs(180),
             provision_timeout: None,
             health_tick: Duration::from_secs(15),
+            telemetry_tick: Duration::from_secs(30),
             timeout_tick: Duration::from_secs(30),
             a2a_idle: Duration::from_secs(300),
             a2a_ceiling: Duration::from_secs(30 * 60),

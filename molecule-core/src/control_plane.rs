@@ -169,7 +169,16 @@ impl ControlPlane {
     pub async fn shut_down(&self, patience: Duration) -> bool {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        tokio::time::timeout(patience, self.inner.tasks.wait()).await.is_ok()
+        let ended = tokio::time::timeout(patience, self.inner.tasks.wait()).await.is_ok();
+        if let Err(error) = self.save_telemetry().await {
+            tracing::warn!(error = error.detail(), "the last heartbeats could not be saved");
+        }
+        ended
+    }
+
+    /// Saves what heartbeats left in memory, as is done every [`Config::telemetry_tick`] and on the way down.
+    pub async fn save_telemetry(&self) -> Result<()> {
+        self.inner.store.save_telemetry().await
     }
 
     /// How it behaves.

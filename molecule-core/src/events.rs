@@ -138,11 +138,16 @@ impl EventHub {
 
     /// Tells every listener; never waits for one.
     pub(crate) fn announce(&self, event: Event) {
-        if self.listeners.receiver_count() > 0 {
+        if self.has_listeners() {
             let frame = event.envelope().into();
             // An error only says that the last listener left meanwhile.
             let _ = self.listeners.send(Arc::new(Announcement { event, frame }));
         }
+    }
+
+    /// Whether anybody would hear an event that is not recorded.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.receiver_count() > 0
     }
 
     pub(crate) fn listen(&self) -> EventListener {

@@ -1,9 +1,13 @@
-//! The tables of `docs/` that repeat what the code says, held against it.
+//! What the pages repeat of the code, held against it: tables, paths, names and links.
 //!
 //! `make update` (these tests under `UPDATE=1`) writes anew what can be written from the code alone.
 #![cfg(feature = "server")]
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use molecule_core::{events::EventKind, workspace::Status};
 
@@ -70,6 +74,112 @@ fn event_row(line: &str) -> Option<(&str, &str)> {
     Some((cells.next()?.trim_end_matches('`'), cells.next()?))
 }
 
+#[test]
+fn every_path_in_the_pages_exists() {
+    let mut found = 0;
+    let mut dead = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page can be read");
+        for path in code_spans(&text).filter(|span| looks_like_a_path(span)) {
+            found += 1;
+            if !root().join(path).exists() {
+                dead.push(format!("{}: `{path}`", page.display()));
+            }
+        }
+        let folder = page.parent().expect("a page is in a folder");
+        for link in links(&text).filter(|link| !link.contains("://")) {
+            found += 1;
+            let path = link.split('#').next().unwrap_or_default();
+            if !folder.join(path).exists() {
+                dead.push(format!("{}: ({link})", page.display()));
+            }
+        }
+    }
+    assert!(found > 50, "only {found} paths and links were recognised in the pages");
+    assert!(dead.is_empty(), "these lead nowhere; correct or remove them:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn every_name_in_the_architecture_exists() {
+    let sources = sources();
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
+    let names: Vec<&str> = code_spans(&text).filter(|span| looks_like_a_name(span)).collect();
+    assert!(names.len() > 40, "only {} names were recognised in ARCHITECTURE.md", names.len());
+    let is_known = |part: &str| {
+        let is_type = part.starts_with(|c: char| c.is_ascii_uppercase());
+        // Some types are made by macros, so that no keyword stands before them.
+        let defined = if is_type { has_word(&sources, part) } else { has_word(&sources, &format!("fn {part}")) };
+        defined || Status::ALL.iter().any(|status| status.as_str() == part) || root().join(part).exists()
+    };
+    let dead: Vec<&str> = names.into_iter().filter(|name| !name.split("::").all(is_known)).collect();
+    assert!(dead.is_empty(), "ARCHITECTURE.md names what is not in the code: {}", dead.join(", "));
+}
+
+/// Every page at the root and in `docs`.
+fn pages() -> Vec<PathBuf> {
+    let folders = [root(), root().join("docs"), root().join("docs/decisions")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder of pages can be read"));
+    files
+        .map(|file| file.expect("a folder of pages can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect()
+}
+
+/// All Rust code of the libraries and programs, as one text.
+fn sources() -> String {
+    fn collect(folder: &Path, text: &mut String) {
+        for file in fs::read_dir(folder).expect("a folder of sources can be read") {
+            let path = file.expect("a folder of sources can be read").path();
+            if path.is_dir() {
+                collect(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).expect("a source can be read"));
+            }
+        }
+    }
+    let mut text = String::new();
+    for package in ["molecule-core", "molecule-http"] {
+        collect(&root().join(package).join("src"), &mut text);
+    }
+    text
+}
+
+/// What stands between backticks, outside of blocks of code.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2))
+}
+
+/// The targets of `[text](target)`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// A path of this repository: relative, with a folder or the extension of a source.
+fn looks_like_a_path(span: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    let elsewhere = span.starts_with(['/', '.', '-']) || span.starts_with("target/") || span == "text/plain";
+    let media = span.starts_with("application/");
+    let source = [".rs", ".md", ".toml", ".sql"].iter().any(|extension| span.ends_with(extension));
+    let range = span.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '/'));
+    span.chars().all(plain) && !elsewhere && !media && !range && (span.contains('/') || source)
+}
+
+/// A type, a function, a status or a folder at the root: `Type::function`, `a_function`; but no `EVENT` and no variable.
+fn looks_like_a_name(span: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
+    span.chars().all(plain) && span.contains(|c: char| c.is_ascii_lowercase())
+}
+
+/// Whether `word` stands in `text` with nothing before or after that would make it another.
+fn has_word(text: &str, word: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| !text[..at].ends_with(joins) && !text[at + word.len()..].starts_with(joins))
+}
+
+fn root() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), ".."].iter().collect()
+}
+
 fn document(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "docs", name].iter().collect()
+    root().join("docs").join(name)
 }

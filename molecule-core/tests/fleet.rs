@@ -480,3 +480,48 @@ async fn without_a_backend_a_create_fails_in_plain_words() {
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "provisioner not available"));
     assert!(control_plane.shut_down(PATIENCE).await);
 }
+
+#[tokio::test]
+async fn agents_find_those_they_may_talk_to_and_no_others() {
+    let fleet = Fleet::new().await;
+    let lead = fleet.create("lead").await;
+    let (one, two) = (fleet.create_below("one", lead).await, fleet.create_below("Zwei", lead).await);
+    let below = fleet.create_below("below", one).await;
+    for id in [lead, one, two, below] {
+        fleet.come_online(id).await;
+    }
+    let names = async |id, query| {
+        let peers = fleet.control_plane.peers(id, query).await.unwrap();
+        peers.into_iter().map(|peer| peer.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(one, None).await, ["Zwei", "below", "lead"]);
+    assert_eq!(names(one, Some(" zWEI ")).await, ["Zwei"]);
+    assert_eq!(names(below, None).await, ["one"]);
+    let found = fleet.control_plane.discover(one, two).await.unwrap();
+    assert_eq!((found.name.as_str(), found.url), ("Zwei", fleet.row(two).await.url));
+    let error = fleet.control_plane.discover(below, two).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::PermissionDenied, "not authorized to discover this workspace")
+    );
+    fleet.control_plane.delete(two, true, false).await.unwrap();
+    let error = fleet.control_plane.discover(one, two).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "a removed workspace is not told apart from none");
+    assert_eq!(names(one, None).await, ["below", "lead"]);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_is_named_with_its_status() {
+    let fleet = Fleet::new().await;
+    let (one, _) = fleet.create_external("one").await;
+    let (two, token) = fleet.create_external("two").await;
+    let error = fleet.control_plane.discover(one, two).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "workspace not available"));
+    assert_eq!(error.members().first().unwrap(), &("status", json!("awaiting_agent")));
+    fleet.beat(two, &token).await.unwrap();
+    // It polls: what is for it goes through here.
+    let found = fleet.control_plane.discover(one, two).await.unwrap();
+    assert_eq!(found.url, format!("http://127.0.0.1:8080/workspaces/{two}/a2a"));
+    fleet.down().await;
+}

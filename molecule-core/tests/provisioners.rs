@@ -432,12 +432,13 @@ mod processes {
     }
 
     #[tokio::test]
-    async fn a_missing_command_is_named() {
+    async fn a_missing_command_is_named_in_the_log_alone() {
         let (home, id) = (Home::new(), new_id());
         let config = ProcessConfig { command: "/no/such/agent".into(), ..config(home.0.path()) };
         let provisioner = ProcessProvisioner::new(config).unwrap();
         let error = provisioner.start(&spec(id, &[])).await.unwrap_err();
-        assert!(error.message().contains("/no/such/agent"), "{error}");
+        assert_eq!(error.message(), "the agent command cannot be run: entity not found — configure one that is there");
+        assert!(error.detail().contains("/no/such/agent"), "{error:?}");
         assert_eq!(provisioner.observe(id).await.unwrap(), Workload::Absent);
     }
 
@@ -450,7 +451,7 @@ mod processes {
         let missing =
             StartSpec { workspace_dir: Some("/no/such/folder".into()), access: Access::ReadWrite, ..spec(id, &[]) };
         let error = provisioner.start(&missing).await.unwrap_err();
-        assert!(error.message().contains("/no/such/folder"), "{error}");
+        assert!(error.detail().contains("/no/such/folder") && !error.message().contains('/'), "{error:?}");
 
         for (access, expected) in
             [(Access::ReadWrite, work.path().to_owned()), (Access::None, home.folder(id).join("workspace"))]

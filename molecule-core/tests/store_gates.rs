@@ -51,7 +51,7 @@ async fn every_statement_prepares_on_every_database() {
     assert!(statements.len() >= 3, "the list of statements is broken: it holds {}", statements.len());
     let mut broken = Vec::new();
     for (engine, store, _database) in stores().await {
-        for (name, sql) in &statements {
+        for (name, sql) in statements.iter().chain(&gate::statements_of(store.engine())) {
             if let Err(error) = prepare(&store, sql).await {
                 broken.push(format!("{name} on {engine}: {error}\n    {sql}"));
             }

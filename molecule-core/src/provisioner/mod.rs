@@ -181,6 +181,10 @@ pub const EXEC_READ_LIMIT: usize = 5 * 1024 * 1024;
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait WorkloadInspector: Debug + Send + Sync + 'static {
+    /// Where other workloads of this backend call the agent of `id`; `None` where that is the URL that
+    /// [`LocalProvisioner::start`] gave.
+    fn peer_url(&self, id: WorkspaceId) -> Option<String>;
+
     /// What the workload of `id` does now.
     async fn observe(&self, id: WorkspaceId) -> Result<Workload>;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     identity::Credential,
-    store::Telemetry,
+    store::{Condition, clean},
     workspace::Status,
 };
 
@@ -87,6 +88,20 @@ fn decide(status: Status, beat: &Heartbeat) -> Option<Change> {
     }
 }
 
+/// What of `beat` is kept, within its bounds.
+fn condition(beat: &Heartbeat, at: DateTime<Utc>) -> Condition {
+    let spend = beat.monthly_spend.clamp(0, SPEND_LIMIT);
+    Condition {
+        at,
+        error_rate: if beat.error_rate.is_finite() { beat.error_rate.clamp(0.0, 1.0) } else { 0.0 },
+        sample_error: clean::text(&beat.sample_error).into(),
+        active_tasks: beat.active_tasks.max(0),
+        uptime_seconds: beat.uptime_seconds.max(0),
+        current_task: clean::text(&beat.current_task).into(),
+        monthly_spend: (spend > 0).then_some(spend),
+    }
+}
+
 impl ControlPlane {
     /// Keeps what an agent says about its condition, and moves its workspace as that demands.
     ///
@@ -94,23 +109,31 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] for an unknown workspace, [`ErrorKind::Unauthenticated`] without its token or for a
     /// removed one.
     pub async fn heartbeat(&self, id: WorkspaceId, beat: &Heartbeat, credential: Credential) -> Result<HeartbeatReply> {
-        let (before, _) = self.admit_to_registry(credential, id).await?;
-        let spend = beat.monthly_spend.clamp(0, SPEND_LIMIT);
-        let telemetry = Telemetry {
-            id,
-            at: self.now(),
-            error_rate: if beat.error_rate.is_finite() { beat.error_rate.clamp(0.0, 1.0) } else { 0.0 },
-            sample_error: &beat.sample_error,
-            active_tasks: beat.active_tasks.max(0),
-            uptime_seconds: beat.uptime_seconds.max(0),
-            current_task: &beat.current_task,
-            monthly_spend: (spend > 0).then_some(spend),
-        };
+        let condition = condition(beat, self.now());
+        let proven = matches!(credential, Credential::Workspace(owner) if owner.workspace_id == id);
+        let steady = |status, task: &str| *task == *condition.current_task && decide(status, beat).is_none();
+        if proven && self.inner.store.memory().beat(id, condition.clone(), steady) {
+            self.announce_beat(id, &condition);
+            return Ok(HeartbeatReply {});
+        }
+        self.careful_heartbeat(id, beat, condition, credential).await
+    }
+
+    /// A heartbeat that changes something, or the first one that this process hears.
+    async fn careful_heartbeat(
+        &self,
+        id: WorkspaceId,
+        beat: &Heartbeat,
+        condition: Condition,
+        credential: Credential,
+    ) -> Result<HeartbeatReply> {
+        let epoch = self.inner.store.memory().epoch(id);
+        let (before, verified) = self.admit_to_registry(credential, id).await?;
         let failed = |error: Error| match error.kind() {
             ErrorKind::Unavailable => error,
             _ => error.with_message("failed to update"),
         };
-        if !self.inner.store.heartbeat(&telemetry).await.map_err(failed)? {
+        if !self.inner.store.heartbeat(id, &condition).await.map_err(failed)? {
             return Err(Error::new(ErrorKind::Unauthenticated, "invalid workspace auth token"));
         }
         if let Some(change) = decide(before.status, beat) {
@@ -120,14 +143,22 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %id, from = %before.status, to = %change.to, "a heartbeat moved it");
                 self.announce(event);
             }
+        } else if verified {
+            self.inner.store.memory().track(id, epoch, before.status, condition.clone());
         }
-        if before.current_task.as_deref().unwrap_or_default() != beat.current_task {
-            let payload = json!({"current_task": beat.current_task, "active_tasks": telemetry.active_tasks});
+        if before.current_task.as_deref().unwrap_or_default() != &*condition.current_task {
+            let payload = json!({"current_task": condition.current_task, "active_tasks": condition.active_tasks});
             self.announce(self.event(EventKind::TaskUpdated, id, payload));
         }
-        let payload = json!({"active_tasks": telemetry.active_tasks, "uptime_seconds": telemetry.uptime_seconds});
-        self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
+        self.announce_beat(id, &condition);
         Ok(HeartbeatReply {})
+    }
+
+    fn announce_beat(&self, id: WorkspaceId, condition: &Condition) {
+        if self.inner.hub.has_listeners() {
+            let payload = json!({"active_tasks": condition.active_tasks, "uptime_seconds": condition.uptime_seconds});
+            self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
+        }
     }
 }
 

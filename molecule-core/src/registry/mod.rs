@@ -1,10 +1,12 @@
 //! What agents tell the control plane: who they are, where they are, and that they live.
 
 mod authenticate;
+mod directory;
 mod heartbeat;
 mod register;
 
 pub use self::{
+    directory::Whereabouts,
     heartbeat::{Heartbeat, HeartbeatReply, RuntimeMetadata},
     register::{Register, Registered},
 };

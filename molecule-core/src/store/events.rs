@@ -65,8 +65,8 @@ impl Store {
     /// The newest events, at most `limit`, of one workspace or of all.
     pub(crate) async fn newest_events(&self, of: Option<WorkspaceId>, limit: i64) -> Result<Vec<RecordedEvent>> {
         let rows: Vec<EventRow> = match of {
-            None => on_pool!(&self.read, |p| sqlx::query_as(NEWEST).bind(limit).fetch_all(p).await)?,
-            Some(id) => on_pool!(&self.read, |p| sqlx::query_as(NEWEST_OF).bind(id).bind(limit).fetch_all(p).await)?,
+            None => on_pool!(self.reader(), |p| sqlx::query_as(NEWEST).bind(limit).fetch_all(p).await)?,
+            Some(id) => on_pool!(self.reader(), |p| sqlx::query_as(NEWEST_OF).bind(id).bind(limit).fetch_all(p).await)?,
         };
         Ok(rows.into_iter().map(RecordedEvent::from).collect())
     }

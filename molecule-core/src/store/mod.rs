@@ -3,13 +3,24 @@
 //! Each query is one text that runs on both (`docs/decisions/0002-one-sql-text.md`). The store is a concrete type
 //! and not a trait: the fast store for tests is SQLite in memory, which is the real thing.
 
-mod clean;
+pub(crate) mod clean;
 mod events;
+pub(crate) mod memory;
+mod peers;
 pub(crate) mod pool;
+mod telemetry;
 mod tokens;
 mod workspaces;
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+use std::{
+    borrow::Cow,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, PgPool, SqlitePool,
@@ -19,9 +30,15 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-use self::pool::{Pool, on_pool};
 pub use self::tokens::TokenOwner;
-pub(crate) use self::workspaces::{Kin, NewWorkspace, Registration, Supervised, Telemetry};
+pub(crate) use self::{
+    memory::Condition,
+    workspaces::{Kin, NewWorkspace, Registration, Supervised},
+};
+use self::{
+    memory::Memory,
+    pool::{Pool, on_pool},
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a caller waits for a connection, or for another writer, before it is told that the store is away.
@@ -36,6 +53,23 @@ pub struct Store {
     read: Pool,
     // SQLite has one writer at a time, so writers queue here fairly instead of racing for its lock.
     write: Pool,
+    memory: Arc<Memory>,
+    statements: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+/// How many times the database was asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statements {
+    /// To read.
+    pub reads: u64,
+    /// To write; a transaction counts once.
+    pub writes: u64,
 }
 
 /// Which database is behind a [`Store`].
@@ -93,7 +127,12 @@ impl Store {
                 .connect_with(options)
                 .await
                 .map_err(opened)?;
-            return Ok(Self { read: Pool::Sqlite(one.clone()), write: Pool::Sqlite(one) });
+            return Ok(Self {
+                read: Pool::Sqlite(one.clone()),
+                write: Pool::Sqlite(one),
+                memory: Arc::default(),
+                statements: Arc::default(),
+            });
         }
         let pool = |connections| {
             SqlitePoolOptions::new()
@@ -104,7 +143,12 @@ impl Store {
         };
         let write = pool(1).await.map_err(opened)?;
         let read = pool(8).await.map_err(opened)?;
-        Ok(Self { read: Pool::Sqlite(read), write: Pool::Sqlite(write) })
+        Ok(Self {
+            read: Pool::Sqlite(read),
+            write: Pool::Sqlite(write),
+            memory: Arc::default(),
+            statements: Arc::default(),
+        })
     }
 
     async fn connect_postgres(url: &str) -> Result<Self> {
@@ -118,7 +162,10 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(|error| unreachable_database("Postgres server", error))?;
-        Ok(Self { read: Pool::Postgres(pool.clone()), write: Pool::Postgres(pool) })
+        let memory = Arc::new(Memory::default());
+        // Until this process hears what others change; see the `peers` module.
+        memory.set_trusted(false);
+        Ok(Self { read: Pool::Postgres(pool.clone()), write: Pool::Postgres(pool), memory, statements: Arc::default() })
     }
 
     /// Brings the schema up to date. Repeating it changes nothing; several replicas may do it at once.
@@ -129,13 +176,30 @@ impl Store {
                 .caused_by(error)
         };
         match &self.write {
-            Pool::Sqlite(pool) => {
-                migrator(include_str!("../../migrations/sqlite/0001_init.sql")).run(pool).await.map_err(failed)
-            }
-            Pool::Postgres(pool) => {
-                migrator(include_str!("../../migrations/postgres/0001_init.sql")).run(pool).await.map_err(failed)
-            }
+            Pool::Sqlite(pool) => migrator(SQLITE_MIGRATIONS).run(pool).await.map_err(failed),
+            Pool::Postgres(pool) => migrator(POSTGRES_MIGRATIONS).run(pool).await.map_err(failed),
         }
+    }
+
+    /// How many times the database was asked for something since this handle or one it was cloned from was opened.
+    pub fn statements(&self) -> Statements {
+        let Counters { reads, writes } = &*self.statements;
+        Statements { reads: reads.load(Ordering::Relaxed), writes: writes.load(Ordering::Relaxed) }
+    }
+
+    fn reader(&self) -> &Pool {
+        self.statements.reads.fetch_add(1, Ordering::Relaxed);
+        &self.read
+    }
+
+    fn writer(&self) -> &Pool {
+        self.statements.writes.fetch_add(1, Ordering::Relaxed);
+        &self.write
+    }
+
+    /// What is remembered of the database.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Which database this is.
@@ -162,14 +226,24 @@ impl Store {
     }
 }
 
-fn migrator(init: &'static str) -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        Cow::Borrowed("init"),
-        MigrationType::Simple,
-        sqlx::SqlSafeStr::into_sql_str(init),
-        false,
-    )])
+type Migrations = &'static [(i64, &'static str, &'static str)];
+
+const SQLITE_MIGRATIONS: Migrations = &[
+    (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
+    (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
+];
+
+const POSTGRES_MIGRATIONS: Migrations = &[
+    (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
+    (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
+];
+
+fn migrator(migrations: Migrations) -> Migrator {
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        let sql = sqlx::SqlSafeStr::into_sql_str(sql);
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations(migrations.iter().map(migration).collect())
 }
 
 fn unreachable_database(what: &str, error: sqlx::Error) -> Error {
@@ -195,7 +269,7 @@ impl From<sqlx::Error> for Error {
 /// Access for the gates of `docs/decisions/0002-one-sql-text.md`. Not part of the API.
 #[doc(hidden)]
 pub mod gate {
-    use super::{PgPool, Pool, SqlitePool, Store};
+    use super::{Engine, PgPool, Pool, SqlitePool, Store};
 
     /// The name and text of every statement of the store.
     pub fn statements() -> Vec<(String, &'static str)> {
@@ -204,10 +278,19 @@ pub mod gate {
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];
-        let named = |(module, list): (&str, &'static [(&'static str, &'static str)])| {
-            list.iter().map(|(name, sql)| (format!("{module}::{name}"), *sql)).collect::<Vec<_>>()
-        };
         modules.into_iter().flat_map(named).collect()
+    }
+
+    /// The name and text of every statement that only `engine` runs.
+    pub fn statements_of(engine: Engine) -> Vec<(String, &'static str)> {
+        match engine {
+            Engine::Sqlite => named(("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS)),
+            Engine::Postgres => named(("telemetry::postgres", super::telemetry::postgres::STATEMENTS)),
+        }
+    }
+
+    fn named((module, list): (&str, &'static [(&'static str, &'static str)])) -> Vec<(String, &'static str)> {
+        list.iter().map(|(name, sql)| (format!("{module}::{name}"), *sql)).collect()
     }
 
     /// The pool, where the store is SQLite.
@@ -224,5 +307,30 @@ pub mod gate {
             Pool::Sqlite(_) => None,
             Pool::Postgres(pool) => Some(pool),
         }
+    }
+}
+
+/// What the suite does behind the store's back.
+#[cfg(feature = "testing")]
+pub(crate) mod suite_access {
+    use chrono::{DateTime, Utc};
+
+    use super::{Store, on_pool};
+    use crate::{
+        id::{TokenId, WorkspaceId},
+        workspace::Status,
+    };
+
+    /// Moves a row as another process would.
+    pub(crate) async fn move_unheard(store: &Store, id: WorkspaceId, status: Status) {
+        let sql = "UPDATE workspaces SET status = $2 WHERE id = $1";
+        on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(status).execute(p).await.map(drop))
+            .expect("the row can be moved");
+    }
+
+    /// When the database says that a token was used last.
+    pub(crate) async fn last_use(store: &Store, id: TokenId) -> Option<DateTime<Utc>> {
+        let sql = "SELECT last_used_at FROM workspace_auth_tokens WHERE id = $1";
+        on_pool!(&store.read, |p| sqlx::query_scalar(sql).bind(id).fetch_one(p).await).expect("the token is kept")
     }
 }

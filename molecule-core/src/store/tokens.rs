@@ -22,8 +22,6 @@ statements! {
     REVOKE_ALL = "UPDATE workspace_auth_tokens SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL";
     OWNER = "SELECT t.id, t.workspace_id FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
-    TOUCH = "UPDATE workspace_auth_tokens SET last_used_at = $2 \
-             WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $3)";
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL)";
     ANY_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
                 WHERE t.revoked_at IS NULL AND w.status <> $1)";
@@ -63,7 +61,7 @@ pub(crate) const REVOKE_ALL_SQL: &str = REVOKE_ALL;
 impl Store {
     /// Keeps `token`, after revoking every live one of its workspace.
     pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<()> {
-        in_transaction!(&self.write, |tx| {
+        in_transaction!(self.writer(), |tx| {
             sqlx::query(REVOKE_ALL).bind(token.workspace_id).bind(token.created_at).execute(&mut *tx).await?;
             sqlx::query(INSERT)
                 .bind(token.id)
@@ -74,37 +72,44 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
             Ok(())
-        })
+        })?;
+        self.memory.changed(token.workspace_id);
+        Ok(())
     }
 
     /// Revokes every live token of `id`. Repeating it changes nothing.
     pub(crate) async fn revoke_tokens(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<()> {
-        on_pool!(&self.write, |p| sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(p).await.map(drop))?;
+        on_pool!(self.writer(), |p| sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(p).await.map(drop))?;
+        self.memory.changed(id);
         Ok(())
     }
 
     /// Whose the live token with `hash` is; `None` for an unknown or revoked one, or one of a removed workspace.
-    pub(crate) async fn token_owner(&self, hash: &[u8; 32]) -> Result<Option<TokenOwner>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(OWNER)
+    ///
+    /// Notes that it was used at `now`.
+    pub(crate) async fn token_owner(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<TokenOwner>> {
+        if let Some(owner) = self.memory.owner(hash, now) {
+            return Ok(Some(owner));
+        }
+        let moment = self.memory.moment();
+        let owner: Option<TokenOwner> = on_pool!(self.reader(), |p| sqlx::query_as(OWNER)
             .bind(&hash[..])
             .bind(Status::Removed)
             .fetch_optional(p)
-            .await)?)
-    }
-
-    /// Notes that a token was used, unless that was noted after `unless_since` already.
-    pub(crate) async fn touch_token(&self, id: TokenId, now: DateTime<Utc>, unless_since: DateTime<Utc>) -> Result<()> {
-        on_pool!(&self.write, |p| sqlx::query(TOUCH).bind(id).bind(now).bind(unless_since).execute(p).await.map(drop))?;
-        Ok(())
+            .await)?;
+        if let Some(owner) = owner {
+            self.memory.know(*hash, owner, moment, now);
+        }
+        Ok(owner)
     }
 
     /// Whether `id` has a live token.
     pub(crate) async fn has_live_token(&self, id: WorkspaceId) -> Result<bool> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_scalar(HAS_LIVE).bind(id).fetch_one(p).await)?)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(HAS_LIVE).bind(id).fetch_one(p).await)?)
     }
 
     /// Whether any workspace that is not removed has a live token.
     pub(crate) async fn any_live_token(&self) -> Result<bool> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_scalar(ANY_LIVE).bind(Status::Removed).fetch_one(p).await)?)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(ANY_LIVE).bind(Status::Removed).fetch_one(p).await)?)
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     Store, clean,
     events::insert_event,
+    memory::Condition,
     pool::{in_transaction, on_pool, row, statements},
     tokens::{REVOKE_ALL_SQL, insert_first_token},
 };
@@ -40,6 +41,9 @@ statements! {
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
+    SIBLINGS = select_workspace!(
+        "WHERE w.parent_id IS NOT DISTINCT FROM $1 AND w.id <> $2 AND w.status <> $3 ORDER BY w.created_at, w.id"
+    );
     CHILDREN = select_workspace!("WHERE w.parent_id = $1 AND w.status <> $2 ORDER BY w.created_at, w.id");
     /// The workspace and everything below it. `UNION` and not `UNION ALL`: a cycle must end.
     SUBTREE = "WITH RECURSIVE tree (id, depth) AS ( \
@@ -111,19 +115,6 @@ pub(crate) struct Registration<'a> {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// What a heartbeat says.
-#[derive(Debug)]
-pub(crate) struct Telemetry<'a> {
-    pub(crate) id: WorkspaceId,
-    pub(crate) at: DateTime<Utc>,
-    pub(crate) error_rate: f64,
-    pub(crate) sample_error: &'a str,
-    pub(crate) active_tasks: i32,
-    pub(crate) uptime_seconds: i64,
-    pub(crate) current_task: &'a str,
-    pub(crate) monthly_spend: Option<i64>,
-}
-
 row! {
     /// What the sweeps look at.
     #[derive(Debug, Clone, PartialEq)]
@@ -164,7 +155,7 @@ impl Store {
         token: Option<&NewToken>,
         events: &[Event],
     ) -> Result<()> {
-        in_transaction!(&self.write, |tx| {
+        in_transaction!(self.writer(), |tx| {
             sqlx::query(INSERT)
                 .bind(new.id)
                 .bind(&new.name)
@@ -200,22 +191,40 @@ impl Store {
 
     /// The workspace with `id`, removed ones included.
     pub(crate) async fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(BY_ID).bind(id).fetch_optional(p).await)?)
+        let mut row: Option<Workspace> =
+            on_pool!(self.reader(), |p| sqlx::query_as(BY_ID).bind(id).fetch_optional(p).await)?;
+        row.iter_mut().for_each(|row| self.memory.refresh(row));
+        Ok(row)
     }
 
     /// Every workspace that is not removed, oldest first.
     pub(crate) async fn workspaces(&self) -> Result<Vec<Workspace>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(LIST).bind(Status::Removed).fetch_all(p).await)?)
+        let mut rows: Vec<Workspace> =
+            on_pool!(self.reader(), |p| sqlx::query_as(LIST).bind(Status::Removed).fetch_all(p).await)?;
+        rows.iter_mut().for_each(|row| self.memory.refresh(row));
+        Ok(rows)
+    }
+
+    /// The workspaces beside `own` that are not removed, oldest first; other roots beside a root.
+    pub(crate) async fn siblings(&self, own: &Workspace) -> Result<Vec<Workspace>> {
+        let mut rows: Vec<Workspace> = on_pool!(self.reader(), |p| sqlx::query_as(SIBLINGS)
+            .bind(own.parent_id)
+            .bind(own.id)
+            .bind(Status::Removed)
+            .fetch_all(p)
+            .await)?;
+        rows.iter_mut().for_each(|row| self.memory.refresh(row));
+        Ok(rows)
     }
 
     /// The workspaces directly below `id` that are not removed, oldest first.
     pub(crate) async fn children(&self, id: WorkspaceId) -> Result<Vec<Workspace>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?)
     }
 
     /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.
     pub(crate) async fn kin(&self, one: WorkspaceId, other: WorkspaceId) -> Result<Vec<Kin>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(KIN)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(KIN)
             .bind(one)
             .bind(other)
             .bind(Status::Removed)
@@ -225,7 +234,7 @@ impl Store {
 
     /// What the sweeps look at: every workspace that should be reporting in.
     pub(crate) async fn supervised(&self) -> Result<Vec<Supervised>> {
-        Ok(on_pool!(&self.read, |p| sqlx::query_as(SUPERVISED)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(SUPERVISED)
             .bind(Status::Provisioning)
             .bind(Status::Online)
             .bind(Status::Degraded)
@@ -235,7 +244,7 @@ impl Store {
 
     /// Takes `step` and records `event`. False, and nothing recorded, when the row is no longer at its start.
     pub(crate) async fn step(&self, id: WorkspaceId, step: Transition, event: &Event) -> Result<bool> {
-        in_transaction!(&self.write, |tx| {
+        let taken = in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(STEP)
                 .bind(id)
                 .bind(step.from())
@@ -247,7 +256,9 @@ impl Store {
                 insert_event!(tx, event)?;
             }
             Ok(done.rows_affected() == 1)
-        })
+        })?;
+        self.changed_if(id, taken);
+        Ok(taken)
     }
 
     /// As [`Store::step`], unless the agent was heard after `last_heard`.
@@ -258,7 +269,7 @@ impl Store {
         last_heard: Option<DateTime<Utc>>,
         event: &Event,
     ) -> Result<bool> {
-        in_transaction!(&self.write, |tx| {
+        let taken = in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(LOSE)
                 .bind(id)
                 .bind(step.from())
@@ -271,7 +282,9 @@ impl Store {
                 insert_event!(tx, event)?;
             }
             Ok(done.rows_affected() == 1)
-        })
+        })?;
+        self.changed_if(id, taken);
+        Ok(taken)
     }
 
     /// Takes `step` into a new try at bringing the workspace up. False when the row is no longer at its start.
@@ -282,7 +295,7 @@ impl Store {
         attempt: AttemptId,
         event: &Event,
     ) -> Result<bool> {
-        in_transaction!(&self.write, |tx| {
+        let taken = in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(BEGIN_ATTEMPT)
                 .bind(id)
                 .bind(step.from())
@@ -295,7 +308,9 @@ impl Store {
                 insert_event!(tx, event)?;
             }
             Ok(done.rows_affected() == 1)
-        })
+        })?;
+        self.changed_if(id, taken);
+        Ok(taken)
     }
 
     /// Ends `attempt` as failed for `reason`. False when it is not the current one or has ended already.
@@ -307,7 +322,7 @@ impl Store {
         reason: &str,
         event: &Event,
     ) -> Result<bool> {
-        in_transaction!(&self.write, |tx| {
+        let taken = in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(FAIL_ATTEMPT)
                 .bind(id)
                 .bind(step.from())
@@ -321,7 +336,9 @@ impl Store {
                 insert_event!(tx, event)?;
             }
             Ok(done.rows_affected() == 1)
-        })
+        })?;
+        self.changed_if(id, taken);
+        Ok(taken)
     }
 
     /// Keeps where `attempt` came up. False when it is not the current one or the workspace was removed.
@@ -333,7 +350,7 @@ impl Store {
         instance_id: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let done = on_pool!(&self.write, |p| sqlx::query(ASSIGN)
+        let done = on_pool!(self.writer(), |p| sqlx::query(ASSIGN)
             .bind(id)
             .bind(attempt)
             .bind(url)
@@ -355,7 +372,7 @@ impl Store {
         first_token: Option<&NewToken>,
         event: &Event,
     ) -> Result<Option<bool>> {
-        in_transaction!(&self.write, |tx| {
+        let kept: Option<bool> = in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(REGISTER)
                 .bind(registration.id)
                 .bind(registration.from)
@@ -375,21 +392,23 @@ impl Store {
             };
             insert_event!(tx, event)?;
             Ok(Some(kept))
-        })
+        })?;
+        self.changed_if(registration.id, kept.is_some());
+        Ok(kept)
     }
 
-    /// Keeps what a heartbeat said. False for an unknown or removed workspace.
-    pub(crate) async fn heartbeat(&self, beat: &Telemetry<'_>) -> Result<bool> {
-        let done = on_pool!(&self.write, |p| sqlx::query(HEARTBEAT)
-            .bind(beat.id)
+    /// Keeps what a heartbeat said, at once. False for an unknown or removed workspace.
+    pub(crate) async fn heartbeat(&self, id: WorkspaceId, condition: &Condition) -> Result<bool> {
+        let done = on_pool!(self.writer(), |p| sqlx::query(HEARTBEAT)
+            .bind(id)
             .bind(Status::Removed)
-            .bind(beat.at)
-            .bind(beat.error_rate)
-            .bind(clean::text(beat.sample_error))
-            .bind(beat.active_tasks)
-            .bind(beat.uptime_seconds)
-            .bind(clean::text(beat.current_task))
-            .bind(beat.monthly_spend)
+            .bind(condition.at)
+            .bind(condition.error_rate)
+            .bind(condition.sample_error.as_ref())
+            .bind(condition.active_tasks)
+            .bind(condition.uptime_seconds)
+            .bind(condition.current_task.as_ref())
+            .bind(condition.monthly_spend)
             .execute(p)
             .await
             .map(|done| done.rows_affected()))?;
@@ -398,7 +417,7 @@ impl Store {
 
     /// Keeps a new agent card. False for an unknown or removed workspace.
     pub(crate) async fn update_card(&self, id: WorkspaceId, card: &Value, event: &Event) -> Result<bool> {
-        in_transaction!(&self.write, |tx| {
+        in_transaction!(self.writer(), |tx| {
             let done = sqlx::query(UPDATE_CARD)
                 .bind(id)
                 .bind(Status::Removed)
@@ -415,13 +434,13 @@ impl Store {
 
     /// Notes that `id` called another agent with success.
     pub(crate) async fn touch_outbound(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<()> {
-        on_pool!(&self.write, |p| sqlx::query(TOUCH_OUTBOUND).bind(id).bind(now).execute(p).await.map(drop))?;
+        on_pool!(self.writer(), |p| sqlx::query(TOUCH_OUTBOUND).bind(id).bind(now).execute(p).await.map(drop))?;
         Ok(())
     }
 
     /// The workspace and all below it, removed ones included.
     pub(crate) async fn subtree(&self, id: WorkspaceId) -> Result<Vec<WorkspaceId>> {
-        let rows: Vec<IdRow> = on_pool!(&self.read, |p| sqlx::query_as(SUBTREE).bind(id).fetch_all(p).await)?;
+        let rows: Vec<IdRow> = on_pool!(self.reader(), |p| sqlx::query_as(SUBTREE).bind(id).fetch_all(p).await)?;
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
@@ -431,7 +450,7 @@ impl Store {
     pub(crate) async fn remove(&self, steps: &[(WorkspaceId, Transition, Event)]) -> Result<bool> {
         // An error is what rolls the transaction back.
         let moved = std::sync::atomic::AtomicBool::new(false);
-        let result: Result<()> = in_transaction!(&self.write, |tx| {
+        let result: Result<()> = in_transaction!(self.writer(), |tx| {
             for (id, step, event) in steps {
                 let done = sqlx::query(STEP)
                     .bind(*id)
@@ -450,6 +469,7 @@ impl Store {
             }
             Ok(())
         });
+        steps.iter().for_each(|(id, ..)| self.memory.changed(*id));
         match result {
             Err(_) if moved.into_inner() => Ok(false),
             result => result.map(|()| true),
@@ -458,11 +478,20 @@ impl Store {
 
     /// Deletes the rows of removed workspaces, and all that hangs on them.
     pub(crate) async fn purge(&self, ids: &[WorkspaceId]) -> Result<()> {
-        in_transaction!(&self.write, |tx| {
+        in_transaction!(self.writer(), |tx| {
             for id in ids {
                 sqlx::query(PURGE).bind(*id).bind(Status::Removed).execute(&mut *tx).await?;
             }
             Ok(())
-        })
+        })?;
+        ids.iter().for_each(|id| self.memory.changed(*id));
+        Ok(())
+    }
+
+    /// What is remembered of a row that changed is out of date.
+    fn changed_if(&self, id: WorkspaceId, changed: bool) {
+        if changed {
+            self.memory.changed(id);
+        }
     }
 }

@@ -39,9 +39,15 @@ enum Verdict {
     NeverCame(Workload),
 }
 
-/// What is to be done about `row`, given what its workload was seen to do. `None` is "could not be seen", which says
-/// nothing about the workload.
-fn decide(row: &Supervised, workload: Option<Workload>, now: DateTime<Utc>, policy: &Policy) -> Verdict {
+/// What is to be done about `row`, whose agent was `heard` last, given what its workload was seen to do. `None` is
+/// "could not be seen", which says nothing about the workload.
+fn decide(
+    row: &Supervised,
+    heard: Option<DateTime<Utc>>,
+    workload: Option<Workload>,
+    now: DateTime<Utc>,
+    policy: &Policy,
+) -> Verdict {
     let external = row.runtime == EXTERNAL_RUNTIME;
     let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
     match row.status {
@@ -57,7 +63,7 @@ fn decide(row: &Supervised, workload: Option<Workload>, now: DateTime<Utc>, poli
         _ => return Verdict::Leave,
     }
     let patience = if external { policy.external_silence } else { policy.managed_silence };
-    let heard = row.last_heartbeat_at.unwrap_or(row.updated_at).max(policy.started_at);
+    let heard = heard.unwrap_or(row.updated_at).max(policy.started_at);
     let silent = now - heard > TimeDelta::from_std(patience).unwrap_or(TimeDelta::MAX);
     if gone || (silent && !external) {
         Verdict::Lost { to: Status::Offline, restart: true }
@@ -91,7 +97,8 @@ impl ControlPlane {
 
     async fn sweep_one(&self, row: Supervised, policy: Policy) -> Result<()> {
         let workload = self.look_at(&row).await;
-        match decide(&row, workload, self.now(), &policy) {
+        let heard = self.last_heard(&row);
+        match decide(&row, heard, workload, self.now(), &policy) {
             Verdict::Leave => Ok(()),
             Verdict::NeverCame(ended) => {
                 if let Some(attempt) = row.provision_attempt {
@@ -99,8 +106,15 @@ impl ControlPlane {
                 }
                 Ok(())
             }
+            // Heard while its workload was looked at.
+            Verdict::Lost { .. } if self.last_heard(&row) > heard => Ok(()),
             Verdict::Lost { to, restart } => self.lose(&row, to, restart).await,
         }
+    }
+
+    /// When the agent was heard last: memory knows more than the row.
+    fn last_heard(&self, row: &Supervised) -> Option<DateTime<Utc>> {
+        self.inner.store.memory().last_heard(row.id).max(row.last_heartbeat_at)
     }
 
     async fn look_at(&self, row: &Supervised) -> Option<Workload> {
@@ -202,7 +216,11 @@ mod tests {
         ];
         for (status, runtime, heard, workload, now, expected) in rows {
             let row = row(status, runtime, heard);
-            assert_eq!(decide(&row, workload, at(now), &policy), expected, "{row:?} {workload:?} {now}");
+            assert_eq!(
+                decide(&row, row.last_heartbeat_at, workload, at(now), &policy),
+                expected,
+                "{row:?} {workload:?} {now}"
+            );
         }
     }
 
@@ -226,8 +244,8 @@ mod tests {
         };
         for runtime in ["external", "hermes"] {
             let row = row(Status::Online, runtime, Some(0));
-            assert_eq!(decide(&row, None, at(10_080), &policy), Verdict::Leave, "{runtime}");
-            assert_ne!(decide(&row, None, at(10_200), &policy), Verdict::Leave, "{runtime}");
+            assert_eq!(decide(&row, row.last_heartbeat_at, None, at(10_080), &policy), Verdict::Leave, "{runtime}");
+            assert_ne!(decide(&row, row.last_heartbeat_at, None, at(10_200), &policy), Verdict::Leave, "{runtime}");
         }
     }
 }

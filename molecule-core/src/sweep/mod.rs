@@ -15,6 +15,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
+    follow_peers(control_plane);
     every(control_plane, "health-sweep", config.health_tick, |this| async move { this.sweep_health().await });
     every(
         control_plane,
@@ -22,6 +23,17 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         config.timeout_tick,
         |this| async move { this.sweep_timeouts().await },
     );
+    every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
+}
+
+fn follow_peers(control_plane: &ControlPlane) {
+    let this = control_plane.clone();
+    control_plane.inner.tasks.spawn(async move {
+        tokio::select! {
+            () = this.inner.stop.cancelled() => {}
+            () = this.inner.store.follow_peers() => {}
+        }
+    });
 }
 
 /// Runs `sweep` now and then every `period`, until the control plane is shut down. A panic ends one run only.

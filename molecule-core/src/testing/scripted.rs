@@ -409,6 +409,10 @@ impl LocalProvisioner for ScriptedProvisioner {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl WorkloadInspector for ScriptedProvisioner {
+    fn peer_url(&self, _: WorkspaceId) -> Option<String> {
+        None
+    }
+
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {
         self.enter(Operation::Observe, Some(id)).await?;
         Ok(self.lock().workspaces.get(&id).map_or(Workload::Absent, |fake| fake.workload))

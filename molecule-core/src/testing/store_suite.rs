@@ -1,6 +1,6 @@
 //! What every database must do alike. Each case gets a store of its own, fresh and empty.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use crate::{
     events::{Event, EventKind},
     id::{AttemptId, EventId, WorkspaceId},
     identity::{self, NewToken},
-    store::{NewWorkspace, Registration, Store, Telemetry},
+    store::{Condition, NewWorkspace, Registration, Store, suite_access as gate},
     workspace::{Access, DeliveryMode, Status},
 };
 
@@ -100,7 +100,7 @@ cases! {
         let new = NewWorkspace { status: Status::Online, ..workspace() };
         insert(&store, &new).await;
         let lose = Status::Online.to(Status::Offline).unwrap();
-        assert!(store.heartbeat(&beat(new.id, 10)).await.unwrap());
+        assert!(store.heartbeat(new.id, &beat(10)).await.unwrap());
         assert!(!store.lose(new.id, lose, None, &event(new.id, 11)).await.unwrap());
         assert!(!store.lose(new.id, lose, Some(at(9)), &event(new.id, 11)).await.unwrap());
         assert_eq!(store.workspace(new.id).await.unwrap().unwrap().status, Status::Online);
@@ -177,22 +177,22 @@ cases! {
         let new = workspace();
         insert(&store, &new).await;
         let (first, second) = (token(new.id), token(new.id));
-        assert!(store.token_owner(&first.hash).await.unwrap().is_none());
+        assert!(store.token_owner(&first.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
         store.replace_tokens(&first).await.unwrap();
-        let owner = store.token_owner(&first.hash).await.unwrap().unwrap();
+        let owner = store.token_owner(&first.hash, at(0)).await.unwrap().unwrap();
         assert_eq!((owner.id, owner.workspace_id), (first.id, new.id));
         assert!(store.any_live_token().await.unwrap());
         store.replace_tokens(&second).await.unwrap();
-        assert!(store.token_owner(&first.hash).await.unwrap().is_none());
-        assert!(store.token_owner(&second.hash).await.unwrap().is_some());
+        assert!(store.token_owner(&first.hash, at(0)).await.unwrap().is_none());
+        assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_some());
         store.revoke_tokens(new.id, at(1)).await.unwrap();
-        assert!(store.token_owner(&second.hash).await.unwrap().is_none());
+        assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_none());
         let third = token(new.id);
         store.replace_tokens(&third).await.unwrap();
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
         assert!(store.remove(&[(new.id, gone, event(new.id, 2))]).await.unwrap());
-        assert!(store.token_owner(&third.hash).await.unwrap().is_none());
+        assert!(store.token_owner(&third.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
     }
 
@@ -226,9 +226,9 @@ cases! {
     async fn tombstones_stay(store: Store) {
         let new = NewWorkspace { status: Status::Removed, ..workspace() };
         insert(&store, &new).await;
-        assert!(!store.heartbeat(&beat(new.id, 1)).await.unwrap());
+        assert!(!store.heartbeat(new.id, &beat(1)).await.unwrap());
         assert!(!store.update_card(new.id, &json!({}), &event(new.id, 1)).await.unwrap());
-        assert!(!store.heartbeat(&beat(id(), 1)).await.unwrap());
+        assert!(!store.heartbeat(id(), &beat(1)).await.unwrap());
         assert_eq!(store.workspace(new.id).await.unwrap().unwrap().last_heartbeat_at, None);
     }
 
@@ -236,10 +236,61 @@ cases! {
     async fn spend_is_kept(store: Store) {
         let new = workspace();
         insert(&store, &new).await;
-        store.heartbeat(&Telemetry { monthly_spend: Some(700), ..beat(new.id, 1) }).await.unwrap();
-        store.heartbeat(&beat(new.id, 2)).await.unwrap();
+        store.heartbeat(new.id, &Condition { monthly_spend: Some(700), ..beat(1) }).await.unwrap();
+        store.heartbeat(new.id, &beat(2)).await.unwrap();
         let row = store.workspace(new.id).await.unwrap().unwrap();
         assert_eq!((row.monthly_spend, row.last_heartbeat_at), (700, Some(at(2))));
+    }
+
+    /// Conditions are saved in batches, and what moved meanwhile is found out
+    async fn saves_conditions(store: Store) {
+        let rows: Vec<NewWorkspace> =
+            (0..1500).map(|_| NewWorkspace { status: Status::Online, ..workspace() }).collect();
+        for new in &rows {
+            insert(&store, new).await;
+            let memory = store.memory();
+            memory.track(new.id, memory.epoch(new.id), Status::Online, beat(1));
+            let condition = Condition { sample_error: "ö'\"\\".into(), monthly_spend: Some(7), ..beat(2) };
+            assert!(memory.beat(new.id, condition, |_, _| true));
+        }
+        // Moved behind the store's back: by somebody whom this process does not hear.
+        let moved = rows[3].id;
+        gate::move_unheard(&store, moved, Status::Degraded).await;
+        store.save_telemetry().await.unwrap();
+        for new in &rows {
+            let row = store.workspace(new.id).await.unwrap().unwrap();
+            assert_eq!((row.last_heartbeat_at, row.updated_at), (Some(at(2)), at(2)));
+            assert_eq!((row.last_sample_error.as_deref(), row.monthly_spend), (Some("ö'\"\\"), 7));
+            assert_eq!((row.last_error_rate, row.active_tasks, row.uptime_seconds), (0.25, 1, 3));
+            assert_eq!(store.memory().last_heard(new.id).is_some(), new.id != moved);
+        }
+        assert!(store.memory().take_unsaved().is_empty());
+    }
+
+    /// A row that is read shows what was heard since it was written
+    async fn reads_show_what_was_heard(store: Store) {
+        let new = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &new).await;
+        store.heartbeat(new.id, &beat(1)).await.unwrap();
+        store.memory().track(new.id, store.memory().epoch(new.id), Status::Online, beat(1));
+        assert!(store.memory().beat(new.id, beat(5), |_, _| true));
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().last_heartbeat_at, Some(at(5)));
+        assert_eq!(store.workspaces().await.unwrap()[0].last_heartbeat_at, Some(at(5)));
+    }
+
+    /// The use of a token is saved, and a revoked one is not remembered
+    async fn saves_uses(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        store.memory().set_trusted(true);
+        let token = token(new.id);
+        store.replace_tokens(&token).await.unwrap();
+        assert!(store.token_owner(&token.hash, at(3)).await.unwrap().is_some());
+        assert!(store.token_owner(&token.hash, at(4)).await.unwrap().is_some());
+        store.save_telemetry().await.unwrap();
+        assert_eq!(gate::last_use(&store, token.id).await, Some(at(4)));
+        store.revoke_tokens(new.id, at(5)).await.unwrap();
+        assert!(store.token_owner(&token.hash, at(6)).await.unwrap().is_none());
     }
 
     /// The tree below a workspace holds removed members, and kin leaves them out
@@ -331,15 +382,14 @@ fn token(workspace_id: WorkspaceId) -> NewToken {
     kept
 }
 
-fn beat(id: WorkspaceId, seconds: i64) -> Telemetry<'static> {
-    Telemetry {
-        id,
+fn beat(seconds: i64) -> Condition {
+    Condition {
         at: at(seconds),
         error_rate: 0.25,
-        sample_error: "",
+        sample_error: "".into(),
         active_tasks: 1,
         uptime_seconds: 3,
-        current_task: "",
+        current_task: "".into(),
         monthly_spend: None,
     }
 }
@@ -358,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn sqlite_in_memory_and_in_a_file() {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
         for (number, case) in CASES.iter().enumerate() {
             (case.run)(Store::connect("sqlite::memory:").await.unwrap()).await;
             let path = folder.path().join(format!("{number}.db"));

@@ -26,7 +26,7 @@ const PATIENCE_WITH_RACES: usize = 8;
 pub struct Created {
     /// The workspace.
     pub workspace: Workspace,
-    /// The token of an external workspace that waits for its agent: shown this once.
+    /// The token of an external workspace: shown this once.
     pub auth_token: Option<SecretString>,
 }
 
@@ -120,12 +120,14 @@ impl ControlPlane {
         let event = self.event(kind, id, json!({"name": checked.name, "external": true}));
         let new = NewWorkspace { status, ..new_row(id, &checked, event.created_at) };
         let (kept, issued) = identity::issue(id, &*self.inner.entropy, event.created_at);
-        let waits = status == Status::AwaitingAgent;
-        let token = waits.then_some(&kept);
-        self.inner.store.insert_workspace(&new, token, std::slice::from_ref(&event)).await.map_err(create_failed)?;
+        self.inner
+            .store
+            .insert_workspace(&new, Some(&kept), std::slice::from_ref(&event))
+            .await
+            .map_err(create_failed)?;
         self.announce(event);
         let workspace = self.existing(id).await?;
-        Ok(Created { workspace, auth_token: waits.then_some(issued.token) })
+        Ok(Created { workspace, auth_token: Some(issued.token) })
     }
 
     /// A folder of the host is given away only below a root that the operator named, whatever links lead there.

@@ -3,7 +3,6 @@
 use std::{
     fs,
     future::Future,
-    io::Write,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -29,6 +28,8 @@ use molecule_core::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::support::skip::{cut_short, skip};
+
 /// How long anything may take that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -47,8 +48,10 @@ pub(crate) struct Bench {
 }
 
 /// Runs `test` against the engine named by `DOCKER_HOST`, and takes away whatever it made, passed or not.
-pub(crate) async fn on_engine<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Arc<Bench>) -> F) {
-    let Some(host) = environment("DOCKER_HOST") else { return skip(name) };
+pub(crate) async fn on_engine<F: Future<Output = ()>>(test: impl FnOnce(Arc<Bench>) -> F) {
+    let Some(host) = environment("DOCKER_HOST") else {
+        return skip("DOCKER_HOST names no Docker engine; run under fixtures/with-engines");
+    };
     let tag = format!("t{}", &random_uuid(&SystemEntropy).simple().to_string()[..12]);
     let provisioner = DockerProvisioner::connect(config(&host, &tag)).await.expect("DOCKER_HOST names an engine");
     let bench = Arc::new(Bench {
@@ -80,28 +83,32 @@ impl Bench {
     /// The id of a workspace that is removed after the test.
     pub(crate) fn workspace(&self) -> WorkspaceId {
         let id = WorkspaceId::from_uuid(random_uuid(&SystemEntropy));
-        self.ids.lock().unwrap().push(id);
+        self.adopt(id);
         id
     }
 
-    /// Makes an image that runs the idle program with `arguments`, and gives the runtime that resolves to it.
-    pub(crate) async fn runtime(&self, arguments: &[&str]) -> String {
-        self.runtime_with(arguments, &[]).await
+    /// Removes `id` after the test as well.
+    pub(crate) fn adopt(&self, id: WorkspaceId) {
+        self.ids.lock().unwrap().push(id);
+    }
+
+    /// Makes an image that runs the workload, and gives the runtime that resolves to it.
+    pub(crate) async fn runtime(&self) -> String {
+        self.runtime_with(&[]).await
     }
 
     /// The same with further instructions, as in a Dockerfile.
-    pub(crate) async fn runtime_with(&self, arguments: &[&str], instructions: &[&str]) -> String {
+    pub(crate) async fn runtime_with(&self, instructions: &[&str]) -> String {
         let runtime = format!("{}-{}", self.tag, self.images.lock().unwrap().len());
-        self.image(&format!("workspace-template:{runtime}"), arguments, instructions).await;
+        self.image(&format!("workspace-template:{runtime}"), instructions).await;
         runtime
     }
 
     /// Makes the image `reference`.
-    pub(crate) async fn image(&self, reference: &str, arguments: &[&str], instructions: &[&str]) {
+    pub(crate) async fn image(&self, reference: &str, instructions: &[&str]) {
         self.images.lock().unwrap().push(reference.to_owned());
         let (repository, tag) = reference.rsplit_once(':').unwrap();
-        let command: Vec<_> = std::iter::once("/idle").chain(arguments.iter().copied()).collect();
-        let mut changes = vec![format!("CMD {}", serde_json::to_string(&command).unwrap())];
+        let mut changes = vec![r#"CMD ["/workload"]"#.to_owned()];
         changes.extend(instructions.iter().map(|instruction| (*instruction).to_owned()));
         let mut options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
         options.changes = changes;
@@ -112,8 +119,8 @@ impl Bench {
             .unwrap();
     }
 
-    /// Whether the engine can run privileged containers; where it can't, that is recorded as a skip of `test`.
-    pub(crate) async fn can_privilege(&self, test: &str, runtime: &str) -> bool {
+    /// Whether the engine can run privileged containers; where it can't, that is recorded as a skip.
+    pub(crate) async fn can_privilege(&self, runtime: &str) -> bool {
         let body = ContainerCreateBody {
             image: Some(format!("workspace-template:{runtime}")),
             host_config: Some(HostConfig {
@@ -128,7 +135,7 @@ impl Bench {
         let force = RemoveContainerOptionsBuilder::new().force(true).build();
         self.docker.remove_container(&made, Some(force)).await.unwrap();
         if let Err(error) = &started {
-            record_skip(&format!("SKIPPED {test}: the engine runs no privileged containers: {error}"));
+            cut_short(&format!("the engine runs no privileged containers: {error}"));
         }
         started.is_ok()
     }
@@ -147,6 +154,13 @@ impl Bench {
             platform_url: "http://host.docker.internal:8080".to_owned(),
             reset_session: false,
         }
+    }
+
+    /// A spec with variables for the workload.
+    pub(crate) fn spec_with(&self, id: WorkspaceId, runtime: &str, variables: &[(&str, &str)]) -> StartSpec {
+        let mut spec = self.spec(id, runtime);
+        spec.env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        spec
     }
 
     /// What the engine says of the workspace's container.
@@ -212,7 +226,7 @@ pub(crate) async fn get(url: &str, path: &str) -> String {
 
 /// Waits until the agent behind `url` answers.
 pub(crate) async fn answers(url: &str) {
-    eventually(&format!("an answer from {url}"), || async { get(url, "/").await.ends_with("idle") }).await;
+    eventually(&format!("an answer from {url}"), || async { get(url, "/").await.ends_with("ok\n") }).await;
 }
 
 fn config(host: &str, tag: &str) -> DockerConfig {
@@ -236,33 +250,19 @@ fn root() -> Vec<u8> {
         header.set_size(contents.len() as u64);
         archive.append_data(&mut header, path, contents).unwrap();
     };
-    let idle = idle();
-    add("idle", 0o755, &fs::read(&idle).unwrap_or_else(|error| panic!("{}: {error}", idle.display())));
+    let workload = workload();
+    add("workload", 0o755, &fs::read(&workload).unwrap_or_else(|error| panic!("{}: {error}", workload.display())));
     add("etc/passwd", 0o644, b"root:x:0:0::/:/\nagent:x:1000:1001::/:/\n");
     archive.into_inner().unwrap()
 }
 
-/// The example `idle`, which cargo builds beside the tests.
-fn idle() -> PathBuf {
+/// The example `workload`, which cargo builds beside the tests.
+fn workload() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps").join("examples/idle")
+    test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps").join("examples/workload")
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told their engine by the environment")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn skip(name: &str) {
-    assert!(environment("CI").is_none(), "{name}: CI has to name a Docker engine in DOCKER_HOST");
-    record_skip(&format!("SKIPPED {name}: no Docker engine"));
-}
-
-#[expect(clippy::print_stderr, reason = "a skip is told, never silent")]
-fn record_skip(line: &str) {
-    eprintln!("{line}");
-    if let Some(path) = environment("MOLECULE_TEST_SKIPS") {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        writeln!(file, "{line}").unwrap();
-    }
 }

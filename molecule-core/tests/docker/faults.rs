@@ -35,7 +35,7 @@ async fn without_an_engine_connecting_fails_and_says_what_to_do() {
 
 #[tokio::test]
 async fn an_engine_that_went_away_is_an_error_and_no_stopped_workspace() {
-    on_engine("an_engine_that_went_away_is_an_error_and_no_stopped_workspace", async |bench| {
+    on_engine(async |bench| {
         let mut proxy = Proxy::to(&bench.host, None);
         let mut config = bench.config();
         config.docker_host = Some(proxy.host.clone());
@@ -59,7 +59,7 @@ async fn an_engine_that_went_away_is_an_error_and_no_stopped_workspace() {
 
 #[tokio::test]
 async fn an_engine_that_hangs_is_given_up_on() {
-    on_engine("an_engine_that_hangs_is_given_up_on", async |bench| {
+    on_engine(async |bench| {
         let proxy = Proxy::to(&bench.host, Some("GET /containers/"));
         let mut config = bench.config();
         config.docker_host = Some(proxy.host.clone());
@@ -73,7 +73,7 @@ async fn an_engine_that_hangs_is_given_up_on() {
 
 #[tokio::test]
 async fn starts_that_need_the_same_image_pull_it_once() {
-    on_engine("starts_that_need_the_same_image_pull_it_once", async |bench| {
+    on_engine(async |bench| {
         const STARTS: usize = 5;
         let proxy = Proxy::to(&bench.host, Some("POST /images/create"));
         let mut config = bench.config();
@@ -91,7 +91,7 @@ async fn starts_that_need_the_same_image_pull_it_once() {
         };
         let (outcomes, ()) = tokio::join!(starts, release);
         for outcome in outcomes {
-            assert!(outcome.unwrap_err().message().contains("not found after pull attempt"));
+            assert!(outcome.unwrap_err().message().contains("could not be pulled"));
         }
         assert_eq!(proxy.asked("POST /images/create"), 1);
     })
@@ -100,7 +100,7 @@ async fn starts_that_need_the_same_image_pull_it_once() {
 
 #[tokio::test]
 async fn a_pull_has_a_time_budget_of_its_own() {
-    on_engine("a_pull_has_a_time_budget_of_its_own", async |bench| {
+    on_engine(async |bench| {
         let proxy = Proxy::to(&bench.host, Some("POST /images/create"));
         let mut config = bench.config();
         config.docker_host = Some(proxy.host.clone());

@@ -3,6 +3,7 @@
 use molecule_core::{
     error::ErrorKind,
     provisioner::{ConfigFile, LocalProvisioner, Workload, WorkloadInspector},
+    workspace::Access,
 };
 
 use crate::bench::{answers, eventually, get, on_engine};
@@ -19,16 +20,16 @@ fn public(path: &str, contents: &str) -> ConfigFile {
 
 #[tokio::test]
 async fn files_are_in_place_before_the_first_instruction_and_private_ones_are_private() {
-    on_engine("files_are_in_place_before_the_first_instruction", async |bench| {
-        let runtime = bench.runtime(&["token"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
-        let mut spec = bench.spec(id, &runtime);
+        let mut spec = bench.spec_with(id, &runtime, &[("MOLECULE_TEST_SHOW", ".auth_token")]);
         spec.files = vec![private(".auth_token", TOKEN), public("skills/a/run.sh", "one\r\ntwo\r\n")];
         bench.provisioner.start(&spec).await.unwrap();
 
         eventually("the greeting", async || {
             let logs = bench.provisioner.logs(id, 10).await.unwrap();
-            String::from_utf8(logs).unwrap().contains("idle: token mode=600 uid=0 bytes=43\n")
+            String::from_utf8(logs).unwrap().contains(&format!("file .auth_token 600 {TOKEN}\n"))
         })
         .await;
         assert_eq!(bench.provisioner.exec_read(id, "/configs/skills/a/run.sh").await.unwrap(), b"one\ntwo\n");
@@ -40,15 +41,15 @@ async fn files_are_in_place_before_the_first_instruction_and_private_ones_are_pr
 
 #[tokio::test]
 async fn private_files_belong_to_the_user_of_the_image() {
-    on_engine("private_files_belong_to_the_user_of_the_image", async |bench| {
-        let runtime = bench.runtime_with(&["token"], &["USER agent"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime_with(&["USER agent"]).await;
         let id = bench.workspace();
-        let mut spec = bench.spec(id, &runtime);
+        let mut spec = bench.spec_with(id, &runtime, &[("MOLECULE_TEST_SHOW", ".auth_token")]);
         spec.files = vec![private(".auth_token", TOKEN)];
         bench.provisioner.start(&spec).await.unwrap();
         eventually("the greeting", async || {
             let logs = bench.provisioner.logs(id, 10).await.unwrap();
-            String::from_utf8(logs).unwrap().contains("idle: token mode=600 uid=1000 bytes=43\n")
+            String::from_utf8(logs).unwrap().contains(&format!("file .auth_token 600 {TOKEN}\n"))
         })
         .await;
     })
@@ -57,8 +58,8 @@ async fn private_files_belong_to_the_user_of_the_image() {
 
 #[tokio::test]
 async fn an_earlier_workload_is_replaced_and_its_volume_kept() {
-    on_engine("an_earlier_workload_is_replaced_and_its_volume_kept", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let mut spec = bench.spec(id, &runtime);
         spec.files = vec![public("kept.txt", "kept")];
@@ -75,8 +76,8 @@ async fn an_earlier_workload_is_replaced_and_its_volume_kept() {
 
 #[tokio::test]
 async fn the_url_leads_to_the_agent_and_still_does_after_a_crash() {
-    on_engine("the_url_leads_to_the_agent_and_still_does_after_a_crash", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let url = bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap().unwrap();
         assert!(url.starts_with("http://127.0.0.1:"), "{url}");
@@ -90,7 +91,7 @@ async fn the_url_leads_to_the_agent_and_still_does_after_a_crash() {
 
 #[tokio::test]
 async fn a_missing_image_is_named_together_with_what_to_do() {
-    on_engine("a_missing_image_is_named_together_with_what_to_do", async |bench| {
+    on_engine(async |bench| {
         let id = bench.workspace();
         // Nothing listens on port 1.
         let reference = format!("localhost:1/{}:1", bench.tag);
@@ -101,21 +102,57 @@ async fn a_missing_image_is_named_together_with_what_to_do() {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(
             error.message(),
-            format!(
-                "docker image \"{reference}\" not found after pull attempt — build it with make image or check the registry"
-            )
+            "the image of runtime gone is not on this Docker engine and could not be pulled — build it with make image, \
+             or check the registry"
         );
+        assert!(error.detail().contains(&reference), "{error:?}");
         assert_eq!(bench.traces(id).await, [""; 0]);
     })
     .await;
 }
 
 #[tokio::test]
+async fn a_folder_that_cannot_be_mounted_fails_the_start_without_naming_it() {
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
+        let id = bench.workspace();
+        let mut spec = bench.spec(id, &runtime);
+        spec.workspace_dir = Some("/no/such/folder".into());
+        spec.access = Access::ReadWrite;
+        let error = bench.provisioner.start(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(!error.message().contains('/') && error.detail().contains("/no/such/folder"), "{error:?}");
+        assert_eq!(bench.provisioner.observe(id).await.unwrap(), Workload::Absent);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_started_leaves_the_earlier_workload_alone() {
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
+        let id = bench.workspace();
+        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        let first = bench.inspect(id).await.id;
+        let mut spec = bench.spec(id, &runtime);
+        spec.files = vec![public("../escape", "x")];
+        assert_eq!(bench.provisioner.start(&spec).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(bench.inspect(id).await.id, first);
+        assert_eq!(
+            bench.provisioner.start(&bench.spec(id, "gone gone")).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(bench.inspect(id).await.id, first);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_moving_image_that_cannot_be_pulled_runs_from_the_cache() {
-    on_engine("a_moving_image_that_cannot_be_pulled_runs_from_the_cache", async |bench| {
+    on_engine(async |bench| {
         let id = bench.workspace();
         let reference = format!("localhost:1/{}:latest", bench.tag);
-        bench.image(&reference, &["serve"], &[]).await;
+        bench.image(&reference, &[]).await;
         let mut config = bench.config();
         config.images.overrides.insert("cached".to_owned(), reference);
         let provisioner = bench.connect(config).await;
@@ -127,14 +164,14 @@ async fn a_moving_image_that_cannot_be_pulled_runs_from_the_cache() {
 
 #[tokio::test]
 async fn a_failed_start_leaves_no_workload_behind() {
-    on_engine("a_failed_start_leaves_no_workload_behind", async |bench| {
-        let runtime = bench.runtime_with(&[], &["CMD [\"/no-such-program\"]"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime_with(&["CMD [\"/no-such-program\"]"]).await;
         let id = bench.workspace();
         let error = bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap_err();
         assert!(error.message().contains(&format!("start the container of workspace {id}")), "{error}");
         assert_eq!(bench.provisioner.observe(id).await.unwrap(), Workload::Absent);
 
-        let good = bench.runtime(&["serve"]).await;
+        let good = bench.runtime().await;
         let mut spec = bench.spec(id, &good);
         spec.files = vec![public("../escape", "x")];
         assert_eq!(bench.provisioner.start(&spec).await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -145,8 +182,8 @@ async fn a_failed_start_leaves_no_workload_behind() {
 
 #[tokio::test]
 async fn stopping_is_repeatable_ends_every_process_and_keeps_the_volume() {
-    on_engine("stopping_is_repeatable_ends_every_process_and_keeps_the_volume", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         bench.provisioner.stop(id).await.unwrap();
         let mut spec = bench.spec(id, &runtime);
@@ -167,10 +204,10 @@ async fn stopping_is_repeatable_ends_every_process_and_keeps_the_volume() {
 
 #[tokio::test]
 async fn workloads_of_older_installations_are_recognised_by_name_and_label() {
-    on_engine("workloads_of_older_installations_are_recognised_by_name_and_label", async |bench| {
+    on_engine(async |bench| {
         use bollard::{models::ContainerCreateBody, query_parameters::CreateContainerOptionsBuilder};
 
-        let runtime = bench.runtime(&["serve"]).await;
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let name = format!("ws-{}", id.short());
         let make = async |managed: &str| {

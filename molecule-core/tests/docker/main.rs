@@ -6,5 +6,8 @@ mod faults;
 mod lifecycle;
 mod looking;
 mod proxy;
+mod suite;
+#[path = "../support/mod.rs"]
+mod support;
 mod tiers;
 mod volumes;

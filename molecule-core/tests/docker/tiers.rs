@@ -6,8 +6,8 @@ use crate::bench::{answers, on_engine};
 
 #[tokio::test]
 async fn by_default_no_workspace_owns_the_host() {
-    on_engine("by_default_no_workspace_owns_the_host", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         for tier in [3, 4] {
             let mut spec = bench.spec(id, &runtime);
@@ -27,8 +27,8 @@ async fn by_default_no_workspace_owns_the_host() {
 
 #[tokio::test]
 async fn a_sandboxed_workspace_gets_its_files_on_a_read_only_system() {
-    on_engine("a_sandboxed_workspace_gets_its_files_on_a_read_only_system", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let mut spec = bench.spec(id, &runtime);
         spec.tier = 1;
@@ -47,7 +47,7 @@ async fn a_sandboxed_workspace_gets_its_files_on_a_read_only_system() {
 
 #[tokio::test]
 async fn a_granted_tier_3_is_privileged() {
-    on_engine("a_granted_tier_3_is_privileged", async |bench| {
+    on_engine(async |bench| {
         let provisioner = bench
             .connect({
                 let mut config = bench.config();
@@ -55,8 +55,8 @@ async fn a_granted_tier_3_is_privileged() {
                 config
             })
             .await;
-        let runtime = bench.runtime(&["serve"]).await;
-        if !bench.can_privilege("a_granted_tier_3_is_privileged", &runtime).await {
+        let runtime = bench.runtime().await;
+        if !bench.can_privilege(&runtime).await {
             return;
         }
         let id = bench.workspace();
@@ -72,7 +72,7 @@ async fn a_granted_tier_3_is_privileged() {
 
 #[tokio::test]
 async fn agents_of_tier_4_share_the_network_of_the_host_on_ports_of_their_own() {
-    on_engine("agents_of_tier_4_share_the_network_of_the_host", async |bench| {
+    on_engine(async |bench| {
         let provisioner = bench
             .connect({
                 let mut config = bench.config();
@@ -80,8 +80,8 @@ async fn agents_of_tier_4_share_the_network_of_the_host_on_ports_of_their_own() 
                 config
             })
             .await;
-        let runtime = bench.runtime(&["serve"]).await;
-        if !bench.can_privilege("agents_of_tier_4_share_the_network_of_the_host", &runtime).await {
+        let runtime = bench.runtime().await;
+        if !bench.can_privilege(&runtime).await {
             return;
         }
         let mut urls = Vec::new();

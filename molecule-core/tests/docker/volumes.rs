@@ -16,9 +16,9 @@ fn public(path: &str, contents: Vec<u8>) -> ConfigFile {
 
 #[tokio::test]
 async fn a_removed_workspace_leaves_nothing_on_the_engine() {
-    on_engine("a_removed_workspace_leaves_nothing_on_the_engine", async |bench| {
+    on_engine(async |bench| {
         let image = format!("{}:serve", bench.tag);
-        bench.image(&image, &["serve"], &[]).await;
+        bench.image(&image, &[]).await;
         let mut config = bench.config();
         config.images.overrides.insert("claude-code".to_owned(), image);
         let provisioner = bench.connect(config).await;
@@ -42,9 +42,9 @@ async fn a_removed_workspace_leaves_nothing_on_the_engine() {
 
 #[tokio::test]
 async fn a_session_is_kept_until_it_is_reset() {
-    on_engine("a_session_is_kept_until_it_is_reset", async |bench| {
+    on_engine(async |bench| {
         let image = format!("{}:serve", bench.tag);
-        bench.image(&image, &["serve"], &[]).await;
+        bench.image(&image, &[]).await;
         let mut config = bench.config();
         config.images.overrides.insert("claude-code".to_owned(), image);
         let provisioner = bench.connect(config).await;
@@ -73,8 +73,8 @@ async fn a_session_is_kept_until_it_is_reset() {
 
 #[tokio::test]
 async fn files_in_the_volume_are_found_whether_anything_runs_or_not() {
-    on_engine("files_in_the_volume_are_found_whether_anything_runs_or_not", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         assert!(!bench.provisioner.volume_has_file(id, "config.yaml").await.unwrap());
         assert_eq!(bench.traces(id).await, [""; 0], "asking makes nothing");
@@ -100,8 +100,8 @@ async fn files_in_the_volume_are_found_whether_anything_runs_or_not() {
 
 #[tokio::test]
 async fn a_token_is_written_while_nothing_runs_and_replaces_an_earlier_one() {
-    on_engine("a_token_is_written_while_nothing_runs_and_replaces_an_earlier_one", async |bench| {
-        let runtime = bench.runtime_with(&["token"], &["USER agent"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime_with(&["USER agent"]).await;
         let id = bench.workspace();
         let seen = async |line: &str| {
             eventually(line, async || {
@@ -111,18 +111,19 @@ async fn a_token_is_written_while_nothing_runs_and_replaces_an_earlier_one() {
             .await;
         };
 
+        let spec = bench.spec_with(id, &runtime, &[("MOLECULE_TEST_SHOW", ".auth_token")]);
         bench.provisioner.write_auth_token(id, &"early".into()).await.unwrap();
-        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        bench.provisioner.start(&spec).await.unwrap();
         // Before the first start nobody knows yet whom the token is for.
-        seen("idle: token mode=600 uid=0 bytes=5\n").await;
+        seen("file .auth_token missing: Permission denied").await;
         bench.provisioner.remove_volume(id).await.unwrap();
 
-        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
+        bench.provisioner.start(&spec).await.unwrap();
         bench.provisioner.stop(id).await.unwrap();
         bench.provisioner.write_auth_token(id, &"first".into()).await.unwrap();
         bench.provisioner.write_auth_token(id, &"the-second".into()).await.unwrap();
-        bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
-        seen("idle: token mode=600 uid=1000 bytes=10\n").await;
+        bench.provisioner.start(&spec).await.unwrap();
+        seen("file .auth_token 600 the-second\n").await;
         bench.provisioner.write_auth_token(id, &"while-running".into()).await.unwrap();
         assert_eq!(bench.provisioner.exec_read(id, "/configs/.auth_token").await.unwrap(), b"while-running");
     })
@@ -131,8 +132,8 @@ async fn a_token_is_written_while_nothing_runs_and_replaces_an_earlier_one() {
 
 #[tokio::test]
 async fn reads_what_the_workload_sees_up_to_the_limit() {
-    on_engine("reads_what_the_workload_sees_up_to_the_limit", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let kind = async |path: &str| bench.provisioner.exec_read(id, path).await.map_err(|error| error.kind());
         assert_eq!(kind("/etc/passwd").await, Err(ErrorKind::NotFound), "nothing runs");
@@ -151,8 +152,8 @@ async fn reads_what_the_workload_sees_up_to_the_limit() {
 
 #[tokio::test]
 async fn the_volume_of_an_older_installation_goes_on_being_used() {
-    on_engine("the_volume_of_an_older_installation_goes_on_being_used", async |bench| {
-        let runtime = bench.runtime(&["serve"]).await;
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
         let id = bench.workspace();
         let short = format!("ws-{}-configs", id.short());
         let labels = HashMap::from([("molecule.platform.managed".to_owned(), "true".to_owned())]);

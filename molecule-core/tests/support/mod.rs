@@ -1,15 +1,14 @@
 //! What integration tests share: a Postgres database of their own, and the rule for engines that are missing.
 //!
 //! `fixtures/with-engines` starts the engines and names them in the environment. Where one is missing, a test says so
-//! with [`skip`] and returns: a failure under `CI=true`, a counted line elsewhere.
+//! with [`skip`](skip::skip) and returns: a failure under `CI=true`, a counted line elsewhere.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![expect(clippy::disallowed_methods, reason = "tests learn from the environment which engines there are")]
 
+pub(crate) mod skip;
+
 use std::{
-    env,
-    fs::OpenOptions,
-    io::Write,
-    process,
+    env, process,
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -17,28 +16,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use url::Url;
 
-/// Records that the running test was skipped, and why.
-///
-/// # Panics
-/// Under `CI=true`, where nothing may be missing.
-pub(crate) fn skip(reason: &str) {
-    let test = env::var("NEXTEST_TEST_NAME")
-        .ok()
-        .or_else(|| thread::current().name().map(str::to_owned))
-        .unwrap_or_else(|| "a test".to_owned());
-    assert!(env::var("CI").as_deref() != Ok("true"), "{test} cannot be skipped in CI: {reason}");
-    let line = format!("SKIPPED {test}: {reason}\n");
-    match env::var_os("MOLECULE_TEST_SKIPS") {
-        // One write, so that lines of tests that run at once stay whole.
-        Some(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the file that MOLECULE_TEST_SKIPS names takes another line"),
-        None => std::io::stderr().write_all(line.as_bytes()).expect("standard error takes a line"),
-    }
-}
+use self::skip::skip;
 
 /// An empty database on the Postgres server of the tests, dropped with the value.
 #[derive(Debug)]
@@ -55,7 +33,7 @@ impl TestDatabase {
     }
 }
 
-/// Makes an empty Postgres database, or records a skip where there is no server (see [`skip`]).
+/// Makes an empty Postgres database, or records a skip where there is no server (see [`skip`](skip::skip)).
 pub(crate) async fn postgres_database() -> Option<TestDatabase> {
     let Some(server) = env::var("MOLECULE_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty()) else {
         skip("MOLECULE_TEST_POSTGRES_URL names no Postgres server; run under fixtures/with-engines");

@@ -42,11 +42,11 @@ pub(crate) struct AgentArgs {
     )]
     token: Option<SecretString>,
 
-    /// Where the platform reaches this agent [default: http://<listen host or host name>:<port>]
+    /// Where the platform reaches this agent [default: http://HOST:PORT, with the listen host or the name of this host]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 
-    /// What the agent calls itself [default: molecule-agent-<start of the workspace id>]
+    /// What the agent calls itself [default: molecule-agent- and the start of the workspace id]
     #[arg(long, env = "MOLECULE_AGENT_NAME")]
     name: Option<String>,
 

@@ -256,3 +256,62 @@ fn read_file(path: &Path) -> Result<File, Error> {
         Error::invalid(format!("the settings file {} is not valid: {line}", path.display())).caused_by(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// The flag, variable and file columns of every row of `docs/settings.md` that begins with a flag.
+    fn rows() -> Vec<Vec<String>> {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/settings.md");
+        let text = std::fs::read_to_string(page).expect("docs/settings.md can be read");
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).skip(1).take(3).collect();
+        text.lines().filter(|line| line.starts_with("| `--")).map(cells).collect()
+    }
+
+    /// The first text between backticks.
+    fn code(cell: &str) -> Option<&str> {
+        cell.split('`').nth(1)
+    }
+
+    #[test]
+    fn every_flag_and_its_variable_are_documented_and_no_other() {
+        let mut program = Cli::command();
+        program.build();
+        let serve = program.find_subcommand("serve").expect("there is a command serve");
+        let of_program: BTreeSet<(String, Option<String>)> = serve
+            .get_arguments()
+            .filter(|argument| argument.get_id() != "help")
+            .map(|argument| {
+                let flag = format!("--{}", argument.get_long().expect("every setting has a flag"));
+                (flag, argument.get_env().map(|name| name.to_string_lossy().into_owned()))
+            })
+            .collect();
+        // The variables of the client commands, and of the data folder, are looked up by hand.
+        let by_hand = ["--server", "--token", "--profile", "--data-dir"];
+        let documented: BTreeSet<(String, Option<String>)> = rows()
+            .iter()
+            .filter_map(|row| Some((code(&row[0])?.to_owned(), code(&row[1]).map(str::to_owned))))
+            .map(|(flag, variable)| if by_hand.contains(&flag.as_str()) { (flag, None) } else { (flag, variable) })
+            .collect();
+        assert_eq!(documented, of_program, "docs/settings.md and the flags of `molecule serve` differ");
+    }
+
+    #[test]
+    fn every_name_in_a_settings_file_is_documented_and_no_other() {
+        let refused = toml::from_str::<File>("no-such-name = 1").unwrap_err();
+        let (_, known) = refused.message().split_once("expected one of ").expect("the refusal lists what is known");
+        let known: BTreeSet<&str> = known.split('`').skip(1).step_by(2).collect();
+        let rows = rows();
+        let client =
+            |row: &&Vec<String>| matches!(code(&row[0]), Some("--server" | "--token" | "--profile" | "--json"));
+        let documented: BTreeSet<&str> =
+            rows.iter().filter(|row| !client(row)).filter_map(|row| code(&row[2])).collect();
+        assert_eq!(documented, known, "docs/settings.md and the names of a settings file differ");
+    }
+}

@@ -49,7 +49,8 @@ pub(super) fn check_relative(path: &str) -> Result<()> {
     if inside && !path.contains('\0') {
         Ok(())
     } else {
-        Err(Error::invalid(format!("{path:?} is not a path below the configuration folder")))
+        Err(Error::invalid("a configuration file has a path that leaves the configuration folder")
+            .context("path", path))
     }
 }
 

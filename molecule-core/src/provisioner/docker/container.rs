@@ -17,7 +17,7 @@ const WORKSPACE_DIR: &str = "/workspace";
 /// Where Claude Code keeps its conversations.
 const SESSION_DIR: &str = "/root/.claude/sessions";
 /// Where agents listen, unless they share the network of the host.
-const AGENT_PORT: u16 = 8000;
+pub(super) const AGENT_PORT: u16 = 8000;
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// Everything that a container is decided by.

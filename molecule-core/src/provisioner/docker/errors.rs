@@ -14,6 +14,11 @@ pub(super) fn is_conflict(error: &EngineError) -> bool {
     status(error) == Some(409)
 }
 
+/// Whether the engine found something wrong with what it was asked for.
+pub(super) fn is_refused(error: &EngineError) -> bool {
+    status(error) == Some(400)
+}
+
 /// Whether a container could not start because its port was taken between choosing and starting.
 ///
 /// The engine has no status of its own for it. Where its wording changes, the start fails instead of being tried anew.

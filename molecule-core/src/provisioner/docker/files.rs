@@ -36,7 +36,7 @@ impl DockerProvisioner {
         let mut chunks = Box::pin(self.docker.download_from_container(container, Some(options)));
         let mut packed = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(errors::failed(format!("read {path}")))?;
+            let chunk = chunk.map_err(errors::failed("read a file")).map_err(|error| error.context("path", path))?;
             // The file may have grown since it was measured.
             if packed.len() + chunk.len() > EXEC_READ_LIMIT + ARCHIVE_OVERHEAD {
                 return Err(too_large(path));
@@ -79,7 +79,8 @@ impl DockerProvisioner {
     async fn stat(&self, container: &str, path: &str) -> Result<Option<Stat>> {
         let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
         let answer = errors::found(self.docker.get_container_archive_info(container, Some(options)).await)
-            .map_err(errors::failed(format!("look for {path}")))?;
+            .map_err(errors::failed("look for a file"))
+            .map_err(|error| error.context("path", path))?;
         Ok(answer.map(|stat| Stat { mode: stat.file_mode, size: stat.size, link_target: stat.link_target }))
     }
 }

@@ -60,7 +60,7 @@ impl DockerProvisioner {
                 );
                 Ok(reference)
             }
-            Err(error) => Err(not_found(&reference).caused_by(error)),
+            Err(error) => Err(not_found(runtime, &reference).caused_by(error)),
         }
     }
 
@@ -85,7 +85,8 @@ impl DockerProvisioner {
     async fn has_image(&self, reference: &str) -> Result<bool> {
         errors::found(self.docker.inspect_image(reference).await)
             .map(|image| image.is_some())
-            .map_err(errors::failed(format!("look for the image {reference}")))
+            .map_err(errors::failed("look for an image"))
+            .map_err(|error| error.context("image", reference))
     }
 
     async fn pull(&self, reference: &str) -> Result<(), Arc<PullError>> {
@@ -138,14 +139,16 @@ impl DockerProvisioner {
     }
 }
 
-/// The error of a start whose image is nowhere.
-pub(super) fn not_found(reference: &str) -> Error {
+/// The error of a start whose image is nowhere. Which one that is goes to the log: the message is shown to everyone.
+pub(super) fn not_found(runtime: &str, reference: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "docker image \"{reference}\" not found after pull attempt — build it with make image or check the registry"
+            "the image of runtime {runtime} is not on this Docker engine and could not be pulled — build it with \
+             make image, or check the registry"
         ),
     )
+    .context("image", reference)
 }
 
 impl Pulls {

@@ -126,6 +126,10 @@ impl LocalProvisioner for DockerProvisioner {
 
 #[async_trait]
 impl WorkloadInspector for DockerProvisioner {
+    fn peer_url(&self, id: WorkspaceId) -> Option<String> {
+        Some(format!("http://{}:{}", names::container(id), container::AGENT_PORT))
+    }
+
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {
         self.workload(id).await
     }

@@ -1,6 +1,9 @@
 //! Bringing a workspace up, and taking its containers away.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+};
 
 use bollard::{
     errors::Error as EngineError,
@@ -12,11 +15,12 @@ use bollard::{
 };
 use futures_util::StreamExt;
 
-use super::{DockerProvisioner, container::Plan, errors, image, names, tier::Tier};
+use super::{DockerProvisioner, archive, container::Plan, errors, image, names, tier::Tier};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
     provisioner::StartSpec,
+    workspace::Access,
 };
 
 /// How many ports are tried where others take them first.
@@ -36,6 +40,7 @@ impl DockerProvisioner {
             );
         }
         // What may take long or fail comes first, while an earlier container still runs.
+        spec.files.iter().try_for_each(|file| archive::check_relative(&file.path))?;
         let image = self.ensure_image(&spec.runtime).await?;
         let gateway = self.gateway().await?;
         // A volume can't be removed while a container holds it, so this comes before a session is reset.
@@ -47,7 +52,7 @@ impl DockerProvisioner {
             let port = free_port()?;
             let config = &*self.config;
             let plan = Plan { spec, config, tier, image: &image, volumes: &volumes, gateway, cpus: self.cpus, port };
-            match self.launch(spec, &image, plan.body()).await? {
+            match self.launch(spec, &image, host_folder(spec, tier), plan.body()).await? {
                 Launch::Started => return Ok(format!("http://127.0.0.1:{port}")),
                 Launch::PortTaken(error) if attempt == PORT_ATTEMPTS => {
                     return Err(errors::failed(format!("publish a port for workspace {id}"))(error));
@@ -58,15 +63,29 @@ impl DockerProvisioner {
     }
 
     /// Makes, fills and starts a container, leaving none behind on failure.
-    async fn launch(&self, spec: &StartSpec, image: &str, body: ContainerCreateBody) -> Result<Launch> {
+    async fn launch(
+        &self,
+        spec: &StartSpec,
+        image: &str,
+        host_folder: Option<&Path>,
+        body: ContainerCreateBody,
+    ) -> Result<Launch> {
         let id = spec.workspace_id;
         let name = names::container(id);
         let options = CreateContainerOptionsBuilder::new().name(&name).platform(self.platform()).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(_) => {}
             // Volumes and network were made sure of a moment ago: what is missing is the image.
-            Err(error) if errors::is_not_found(&error) => return Err(image::not_found(image).caused_by(error)),
-            Err(error) => return Err(errors::failed(format!("make the container of workspace {id}"))(error)),
+            Err(error) if errors::is_not_found(&error) => {
+                return Err(image::not_found(&spec.runtime, image).caused_by(error));
+            }
+            Err(error) => {
+                return Err(match host_folder {
+                    // All else that is asked for was decided here.
+                    Some(folder) if errors::is_refused(&error) => unmountable(folder).caused_by(error),
+                    _ => errors::failed(format!("make the container of workspace {id}"))(error),
+                });
+            }
         }
         let launched = self.fill_and_run(spec, &name).await;
         if !matches!(launched, Ok(Launch::Started))
@@ -150,6 +169,19 @@ enum Launch {
     Started,
     /// Somebody took the port since it was chosen; the container is gone again.
     PortTaken(EngineError),
+}
+
+/// The folder of the host that is mounted for the workspace to work in.
+fn host_folder(spec: &StartSpec, tier: Tier) -> Option<&Path> {
+    spec.workspace_dir.as_deref().filter(|_| spec.access != Access::None && tier.has_workspace())
+}
+
+fn unmountable(folder: &Path) -> Error {
+    Error::invalid(
+        "the folder given to the workspace cannot be mounted — create it on the machine of the Docker engine, or give \
+         the workspace another",
+    )
+    .context("workspace_dir", folder.display())
 }
 
 /// A port of this host that is free now.

@@ -46,7 +46,7 @@ impl Folder {
                 .recursive(true)
                 .mode(0o700)
                 .create(path)
-                .map_err(|error| failed("create", path, error))?;
+                .map_err(|error| failed("create a folder of the workspace", path, error))?;
         }
         Ok(())
     }
@@ -70,7 +70,9 @@ impl Folder {
     /// Removes the folder and everything in it.
     pub(super) fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove the folder of the workspace", &self.path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -82,15 +84,15 @@ impl Folder {
             parent.push(part);
             match DirBuilder::new().mode(0o755).create(&parent) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(failed("create", &parent, error));
+                    return Err(failed("create a folder of the workspace", &parent, error));
                 }
                 _ => {}
             }
-            let found = fs::symlink_metadata(&parent).map_err(|error| failed("look at", &parent, error))?;
+            let found = fs::symlink_metadata(&parent)
+                .map_err(|error| failed("look at a folder of the workspace", &parent, error))?;
             if !found.is_dir() {
-                let message =
-                    format!("config file {} leads through {}, which is no folder", path.display(), parent.display());
-                return Err(Error::invalid(message));
+                return Err(Error::invalid("a configuration file has a path that leads through what is no folder")
+                    .context("path", path.display()));
             }
         }
         Ok(self.configs.join(path))
@@ -122,7 +124,9 @@ pub(super) fn read(configs: &Path, workspace: &Path, path: &str) -> Result<Vec<u
     }
     let mut contents = Vec::new();
     let limit = EXEC_READ_LIMIT as u64;
-    file.take(limit + 1).read_to_end(&mut contents).map_err(|error| failed("read", &real, error))?;
+    file.take(limit + 1)
+        .read_to_end(&mut contents)
+        .map_err(|error| failed("read a file of the workspace", &real, error))?;
     if contents.len() > EXEC_READ_LIMIT {
         let message = format!("{path} is larger than the {EXEC_READ_LIMIT} bytes that can be read at once");
         return Err(Error::new(ErrorKind::TooLarge, message));
@@ -150,26 +154,29 @@ pub(super) fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     write().map_err(|error| {
         // The first failure is the one to tell; what is left is replaced by the next try.
         let _ = fs::remove_file(&temporary);
-        failed("write", path, error)
+        failed("write a file of the workspace", path, error)
     })
 }
 
 /// Opens the file at `path` for appending, readable by its owner alone.
 pub(super) fn append(path: &Path) -> Result<File> {
     let open = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    open.map_err(|error| failed("open", path, error))
+    open.map_err(|error| failed("open a file of the workspace", path, error))
 }
 
-/// The error of an operation on a file. Paths and the system's own words are fit for operators.
+/// The error of an operation on a file. Which file that is goes to the log: the message is shown to everyone.
 pub(super) fn failed(what: &'static str, path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Unexpected, format!("cannot {what} {}: {error}", path.display())).caused_by(error)
+    Error::new(ErrorKind::Unexpected, format!("the process backend cannot {what}: {}", error.kind()))
+        .context("path", path.display())
+        .caused_by(error)
 }
 
 /// `path` as a path that stays below where it is put.
 fn relative(path: &str) -> Result<PathBuf> {
     let parts = Path::new(path).components();
     if path.is_empty() || path.contains('\0') || !parts.clone().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(Error::invalid(format!("config file path {path:?} leaves the configuration folder")));
+        return Err(Error::invalid("a configuration file has a path that leaves the configuration folder")
+            .context("path", path));
     }
     Ok(parts.collect())
 }

@@ -20,7 +20,8 @@ const BLOCK: u64 = 64 * 1024;
 /// Opens the log at `path` for a workload that is about to start.
 pub(super) fn open(path: &Path) -> Result<File> {
     if fs::metadata(path).is_ok_and(|found| found.len() > ROTATE_OVER) {
-        fs::rename(path, path.with_extension("log.1")).map_err(|error| folder::failed("rename", path, error))?;
+        fs::rename(path, path.with_extension("log.1"))
+            .map_err(|error| folder::failed("put the log of the workspace aside", path, error))?;
     }
     folder::append(path)
 }
@@ -32,9 +33,10 @@ pub(super) fn tail(path: &Path, lines: usize) -> Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Error::not_found("the workspace has no workload to read a log of"));
         }
-        Err(error) => return Err(folder::failed("read", path, error)),
+        Err(error) => return Err(folder::failed("read the log of the workspace", path, error)),
     };
-    last_lines(&mut file, lines, TAIL_LIMIT).map_err(|error| folder::failed("read", path, error))
+    last_lines(&mut file, lines, TAIL_LIMIT)
+        .map_err(|error| folder::failed("read the log of the workspace", path, error))
 }
 
 fn last_lines(file: &mut (impl Read + Seek), lines: usize, limit: u64) -> io::Result<Vec<u8>> {

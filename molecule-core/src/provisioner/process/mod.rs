@@ -33,7 +33,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::{fs::DirBuilderExt, process::ExitStatusExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -117,13 +117,12 @@ struct Reaper {
 impl ProcessProvisioner {
     /// A provisioner of the workspaces under `config.root`, those of an earlier one included.
     pub fn new(mut config: ProcessConfig) -> Result<Self> {
-        config.root =
-            std::path::absolute(&config.root).map_err(|error| folder::failed("resolve", &config.root, error))?;
+        config.root = std::path::absolute(&config.root).map_err(|error| unusable_root(&config.root, error))?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&config.root)
-            .map_err(|error| folder::failed("create", &config.root, error))?;
+            .map_err(|error| unusable_root(&config.root, error))?;
         let stopping = CancellationToken::new();
         Ok(Self(Arc::new(Inner {
             config,
@@ -256,7 +255,14 @@ impl Slot {
 }
 
 fn unknown(error: io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("cannot read the process table of this host: {error}")).caused_by(error)
+    let message = format!("cannot read the process table of this host: {}", error.kind());
+    Error::new(ErrorKind::Unavailable, message).caused_by(error)
+}
+
+/// Told to who starts a server, and to nobody else: so it may name the folder.
+fn unusable_root(root: &Path, error: io::Error) -> Error {
+    let message = format!("the folder for workspaces {} cannot be made: {error}", root.display());
+    Error::new(ErrorKind::Unavailable, message).caused_by(error)
 }
 
 #[async_trait]
@@ -335,6 +341,10 @@ impl LocalProvisioner for ProcessProvisioner {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl WorkloadInspector for ProcessProvisioner {
+    fn peer_url(&self, _: WorkspaceId) -> Option<String> {
+        None
+    }
+
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {
         let slot = self.slot(id);
         loop {
@@ -364,7 +374,7 @@ impl WorkloadInspector for ProcessProvisioner {
             };
             match list() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-                listed => listed.map_err(|error| folder::failed("list", root, error)),
+                listed => listed.map_err(|error| folder::failed("list its workspaces", root, error)),
             }
         })
         .await

@@ -43,12 +43,12 @@ impl RecordFile {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(folder::failed("read", &self.path, error)),
+            Err(error) => return Err(folder::failed("read a file of the workspace", &self.path, error)),
         };
         serde_json::from_slice(&text).map(Some).map_err(|error| {
-            let path = self.path.display();
-            let advice = "end its processes by hand, then remove the file";
-            Error::new(ErrorKind::Unexpected, format!("cannot read the record {path} — {advice}")).caused_by(error)
+            let message = "the record of the workspace's processes is damaged — end them by hand, then remove the record \
+                           that the log names";
+            Error::new(ErrorKind::Unexpected, message).context("path", self.path.display()).caused_by(error)
         })
     }
 
@@ -75,13 +75,16 @@ impl RecordFile {
     pub(super) fn remove(&self) -> Result<()> {
         let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folder::failed("remove", &self.path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(folder::failed("remove a file of the workspace", &self.path, error))
+            }
             _ => Ok(()),
         }
     }
 
     fn replace(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record).map_err(|error| folder::failed("write", &self.path, error.into()))?;
+        let text = serde_json::to_vec(record)
+            .map_err(|error| folder::failed("write a file of the workspace", &self.path, error.into()))?;
         folder::replace(&self.path, &text, 0o600)
     }
 }

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::{ProcessConfig, folder, folder::Folder, log, proc_table::ProcessId, record::Record};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result, Retry},
     provisioner::StartSpec,
     workspace::Access,
 };
@@ -33,7 +33,8 @@ pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -
     folder.create()?;
     folder.write_configs(&spec.files)?;
     let log = log::open(&folder.log)?;
-    let errors = log.try_clone().map_err(|error| folder::failed("open", &folder.log, error))?;
+    let errors =
+        log.try_clone().map_err(|error| folder::failed("open the log of the workspace", &folder.log, error))?;
     let port = free_port()?;
 
     let mut command = Command::new(&config.command);
@@ -54,9 +55,11 @@ pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -
         command.pre_exec(lead_session);
     }
     let child = command.spawn().map_err(|error| {
-        let path = config.command.display();
-        let message = format!("cannot run the agent command {path}: {error} — check that it, and the interpreter a script names, can be run");
-        Error::new(ErrorKind::Unavailable, message).caused_by(error)
+        let message = format!(
+            "the agent command cannot be run: {} — check that it, and the interpreter a script names, can be run",
+            error.kind()
+        );
+        Error::new(ErrorKind::Unavailable, message).context("command", config.command.display()).caused_by(error)
     })?;
 
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| lost(&config.command))?;
@@ -93,8 +96,8 @@ fn end(pid: i32) {
 }
 
 fn lost(command: &Path) -> Error {
-    let message = format!("the agent command {} cannot be found in the process table", command.display());
-    Error::new(ErrorKind::Unexpected, message)
+    Error::new(ErrorKind::Unexpected, "the agent was started and cannot be found in the process table")
+        .context("command", command.display())
 }
 
 /// The folder to work in.
@@ -102,8 +105,9 @@ fn workspace(folder: &Folder, spec: &StartSpec) -> Result<PathBuf> {
     match &spec.workspace_dir {
         Some(path) if spec.access != Access::None => {
             if !path.is_absolute() || !path.is_dir() {
-                let message = format!("workspace folder {} is not an absolute path of a folder", path.display());
-                return Err(Error::invalid(message));
+                let message =
+                    "the folder given to the workspace is not there — create it, or give the workspace another";
+                return Err(Error::invalid(message).context("workspace_dir", path.display()));
             }
             Ok(path.clone())
         }
@@ -114,13 +118,14 @@ fn workspace(folder: &Folder, spec: &StartSpec) -> Result<PathBuf> {
 fn check_command(command: &Path) -> Result<()> {
     let problem = match fs::metadata(command) {
         _ if !command.is_absolute() => "is not an absolute path".to_owned(),
-        Err(error) => format!("cannot be run: {error}"),
+        Err(error) => format!("cannot be run: {}", error.kind()),
         Ok(found) if !found.is_file() => "is not a file".to_owned(),
         Ok(found) if found.permissions().mode() & 0o111 == 0 => "is not executable".to_owned(),
         Ok(_) => return Ok(()),
     };
-    let message = format!("the agent command {} {problem} — configure one that is there", command.display());
-    Err(Error::new(ErrorKind::Unavailable, message).with_retry(crate::error::Retry::Never))
+    Err(Error::new(ErrorKind::Unavailable, format!("the agent command {problem} — configure one that is there"))
+        .with_retry(Retry::Never)
+        .context("command", command.display()))
 }
 
 /// A port of the loopback address that nothing listens on.
@@ -131,9 +136,7 @@ fn free_port() -> Result<u16> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("no free port on 127.0.0.1: {error}")).caused_by(error)
-        })
+        .map_err(|error| Error::new(ErrorKind::Unavailable, "this host has no free port").caused_by(error))
 }
 
 /// The whole environment of the agent. Ours wins over that of the spec, which wins over what is inherited.
@@ -229,13 +232,14 @@ mod tests {
     #[test]
     fn says_what_is_wrong_with_the_command() {
         for (command, problem) in [
-            ("agent", "is not an absolute path"),
-            ("/no/such/agent", "No such file"),
+            ("bin/molecule", "is not an absolute path"),
+            ("/no/such/agent", "entity not found"),
             ("/etc", "is not a file"),
             ("/etc/passwd", "is not executable"),
         ] {
             let error = check_command(Path::new(command)).unwrap_err();
-            assert!(error.message().contains(command) && error.message().contains(problem), "{error}");
+            assert!(error.message().contains(problem), "{error}");
+            assert!(!error.message().contains(command) && error.detail().contains(command), "{error:?}");
         }
     }
 }

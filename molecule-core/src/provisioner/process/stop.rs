@@ -30,9 +30,8 @@ pub(super) async fn stop(provisioner: &ProcessProvisioner, slot: &Arc<Slot>) -> 
         let gone = end(provisioner, &process, Signal::TERM, grace).await?
             || end(provisioner, &process, Signal::KILL, KILL_LIMIT).await?;
         if !gone {
-            let folder = slot.folder.path.display();
-            let message = format!("processes of the workspace in {folder} live on after SIGKILL — try again");
-            return Err(Error::new(ErrorKind::Unavailable, message));
+            let message = "processes of the workspace live on after SIGKILL — try again";
+            return Err(Error::new(ErrorKind::Unavailable, message).context("path", slot.folder.path.display()));
         }
         if let Some(exit_recorded) = slot.reaper_of(&process) {
             exit_recorded.cancelled().await;
@@ -54,7 +53,7 @@ async fn end(provisioner: &ProcessProvisioner, process: &ProcessId, signal: Sign
             let left = process.workload().map_err(unknown)?;
             if send_now {
                 signal_groups(&left, signal).map_err(|error| {
-                    let message = format!("cannot end the processes of the workspace: {error}");
+                    let message = format!("cannot end the processes of the workspace: {}", error.kind());
                     Error::new(ErrorKind::Unavailable, message).caused_by(error)
                 })?;
             }

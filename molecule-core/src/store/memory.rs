@@ -1,0 +1,332 @@
+//! What the store remembers, so that a steady heartbeat costs the database nothing (`docs/decisions/0006`).
+//!
+//! Two things are remembered: whose a token is, and the condition of workspaces that report in. Whatever changes
+//! either in the database goes through the store, which forgets it here in the same breath.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use chrono::{DateTime, Utc};
+
+use super::TokenOwner;
+use crate::{
+    id::{TokenId, WorkspaceId},
+    workspace::{Status, Workspace},
+};
+
+/// How many locks share the load. A power of two.
+const SHARDS: usize = 64;
+
+/// How many counters of changes there are; workspaces that share one forget their tokens together. A power of two.
+const EPOCHS: usize = 4096;
+
+/// The condition of a workspace, as its agent reported it last.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Condition {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) error_rate: f64,
+    pub(crate) sample_error: Box<str>,
+    pub(crate) active_tasks: i32,
+    pub(crate) uptime_seconds: i64,
+    pub(crate) current_task: Box<str>,
+    pub(crate) monthly_spend: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    status: Status,
+    condition: Condition,
+    /// The database has not seen the condition.
+    unsaved: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    owner: TokenOwner,
+    epoch: u64,
+    used_at: DateTime<Utc>,
+    /// The database has not seen the use.
+    unsaved: bool,
+}
+
+/// The state of a workspace's changes at one moment: what was read after it may be remembered only while it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(u64);
+
+/// As [`Epoch`], of every workspace at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(u64);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Nobody else changes the database, or this process hears of it at once.
+    trusted: AtomicBool,
+    /// Counts every change.
+    changes: AtomicU64,
+    workspaces: Box<[Mutex<HashMap<WorkspaceId, Tracked>>]>,
+    tokens: Box<[Mutex<HashMap<[u8; 32], Known>>]>,
+    epochs: Box<[AtomicU64]>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            trusted: AtomicBool::new(true),
+            changes: AtomicU64::new(0),
+            workspaces: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            tokens: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
+impl Memory {
+    /// To be taken before reading from the database what is then to be remembered.
+    pub(crate) fn epoch(&self, id: WorkspaceId) -> Epoch {
+        Epoch(self.epochs[slot(id) % EPOCHS].load(Ordering::Acquire))
+    }
+
+    /// As [`Memory::epoch`], where it is not known yet whose what is read will be.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.changes.load(Ordering::Acquire))
+    }
+
+    /// Whether what is remembered of tokens is true.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
+    }
+
+    /// Forgets everything that was remembered of tokens, and remembers none until it is trusted again.
+    ///
+    /// Conditions are kept: saving them finds out which of them are out of date.
+    pub(crate) fn set_trusted(&self, trusted: bool) {
+        self.trusted.store(trusted, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.tokens.iter().for_each(|shard| lock(shard).clear());
+    }
+
+    /// Forgets the workspace and its tokens: its status or its tokens changed.
+    ///
+    /// To be called after the change was committed. A condition that was not saved yet is lost with it; the next
+    /// heartbeat brings a newer one.
+    pub(crate) fn changed(&self, id: WorkspaceId) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.epochs[slot(id) % EPOCHS].fetch_add(1, Ordering::AcqRel);
+        self.shard(id).remove(&id);
+    }
+
+    /// Remembers the condition of a workspace, unless it changed since `epoch`.
+    pub(crate) fn track(&self, id: WorkspaceId, epoch: Epoch, status: Status, condition: Condition) {
+        let mut shard = self.shard(id);
+        // Under the lock: a change after this check waits for it, and then removes what was inserted.
+        if self.epoch(id) == epoch {
+            shard.insert(id, Tracked { status, condition, unsaved: false });
+        }
+    }
+
+    /// Takes a newer condition if the workspace is remembered and `steady` says that nothing else follows from it.
+    pub(crate) fn beat(
+        &self,
+        id: WorkspaceId,
+        condition: Condition,
+        steady: impl FnOnce(Status, &str) -> bool,
+    ) -> bool {
+        let mut shard = self.shard(id);
+        let Some(tracked) = shard.get_mut(&id) else { return false };
+        if !steady(tracked.status, &tracked.condition.current_task) {
+            return false;
+        }
+        let monthly_spend = condition.monthly_spend.or(tracked.condition.monthly_spend);
+        tracked.condition = Condition { monthly_spend, ..condition };
+        tracked.unsaved = true;
+        true
+    }
+
+    /// When the agent was last heard, as far as this process knows.
+    pub(crate) fn last_heard(&self, id: WorkspaceId) -> Option<DateTime<Utc>> {
+        self.shard(id).get(&id).map(|tracked| tracked.condition.at)
+    }
+
+    /// Brings a row that was read up to date with what was heard since.
+    pub(crate) fn refresh(&self, row: &mut Workspace) {
+        let shard = self.shard(row.id);
+        let Some(Tracked { condition, .. }) = shard.get(&row.id) else { return };
+        if row.last_heartbeat_at.is_some_and(|at| at >= condition.at) {
+            return;
+        }
+        row.last_heartbeat_at = Some(condition.at);
+        row.last_error_rate = condition.error_rate;
+        row.last_sample_error = Some(condition.sample_error.to_string());
+        row.active_tasks = condition.active_tasks;
+        row.uptime_seconds = condition.uptime_seconds;
+        row.current_task = Some(condition.current_task.to_string());
+        row.monthly_spend = condition.monthly_spend.unwrap_or(row.monthly_spend);
+    }
+
+    /// Every condition that the database has not seen, marked as seen.
+    pub(crate) fn take_unsaved(&self) -> Vec<(WorkspaceId, Status, Condition)> {
+        let mut unsaved = Vec::new();
+        for shard in &self.workspaces {
+            for (id, tracked) in lock(shard).iter_mut().filter(|(_, tracked)| tracked.unsaved) {
+                tracked.unsaved = false;
+                unsaved.push((*id, tracked.status, tracked.condition.clone()));
+            }
+        }
+        unsaved
+    }
+
+    /// Marks a condition as unseen again: saving it failed.
+    pub(crate) fn keep_unsaved(&self, id: WorkspaceId) {
+        if let Some(tracked) = self.shard(id).get_mut(&id) {
+            tracked.unsaved = true;
+        }
+    }
+
+    /// Whose a remembered token is. Notes its use.
+    pub(crate) fn owner(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Option<TokenOwner> {
+        let mut shard = self.token_shard(hash);
+        let known = shard.get_mut(hash)?;
+        if self.epoch(known.owner.workspace_id).0 != known.epoch {
+            shard.remove(hash);
+            return None;
+        }
+        known.used_at = now;
+        known.unsaved = true;
+        Some(known.owner)
+    }
+
+    /// Remembers whose a token is, unless anything changed since `moment`.
+    pub(crate) fn know(&self, hash: [u8; 32], owner: TokenOwner, moment: Moment, now: DateTime<Utc>) {
+        let mut shard = self.token_shard(&hash);
+        let Epoch(epoch) = self.epoch(owner.workspace_id);
+        if self.is_trusted() && self.moment() == moment {
+            shard.insert(hash, Known { owner, epoch, used_at: now, unsaved: true });
+        }
+    }
+
+    /// Every use of a token that the database has not seen, marked as seen.
+    pub(crate) fn take_uses(&self) -> Vec<(TokenId, DateTime<Utc>)> {
+        let mut uses = Vec::new();
+        for shard in &self.tokens {
+            let mut shard = lock(shard);
+            // What was revoked is of no use any more.
+            shard.retain(|_, known| self.epoch(known.owner.workspace_id).0 == known.epoch);
+            for known in shard.values_mut().filter(|known| known.unsaved) {
+                known.unsaved = false;
+                uses.push((known.owner.id, known.used_at));
+            }
+        }
+        uses
+    }
+
+    fn shard(&self, id: WorkspaceId) -> MutexGuard<'_, HashMap<WorkspaceId, Tracked>> {
+        lock(&self.workspaces[slot(id) % SHARDS])
+    }
+
+    fn token_shard(&self, hash: &[u8; 32]) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {
+        lock(&self.tokens[usize::from(hash[0]) % SHARDS])
+    }
+}
+
+/// Ids are random, so that their low bits spread them evenly.
+fn slot(id: WorkspaceId) -> usize {
+    let (_, low) = id.as_uuid().as_u64_pair();
+    usize::try_from(low & 0xffff).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> WorkspaceId {
+        WorkspaceId::from_uuid(Uuid::from_u128(n))
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn condition(seconds: i64) -> Condition {
+        Condition {
+            at: at(seconds),
+            error_rate: 0.0,
+            sample_error: "".into(),
+            active_tasks: 0,
+            uptime_seconds: 0,
+            current_task: "t".into(),
+            monthly_spend: None,
+        }
+    }
+
+    fn owner(n: u128) -> TokenOwner {
+        TokenOwner { id: TokenId::from_uuid(Uuid::from_u128(n)), workspace_id: id(n) }
+    }
+
+    #[test]
+    fn a_beat_is_taken_only_where_the_workspace_is_remembered_and_steady() {
+        let memory = Memory::default();
+        assert!(!memory.beat(id(1), condition(1), |_, _| true));
+        memory.track(id(1), memory.epoch(id(1)), Status::Online, condition(0));
+        assert!(!memory.beat(id(1), condition(1), |status, task| status != Status::Online || task != "t"));
+        assert_eq!(memory.last_heard(id(1)), Some(at(0)));
+        assert!(memory.beat(id(1), condition(1), |status, task| status == Status::Online && task == "t"));
+        assert_eq!(memory.last_heard(id(1)), Some(at(1)));
+        assert_eq!(memory.take_unsaved(), [(id(1), Status::Online, condition(1))]);
+        assert!(memory.take_unsaved().is_empty());
+        memory.keep_unsaved(id(1));
+        assert_eq!(memory.take_unsaved().len(), 1);
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let memory = Memory::default();
+        let (before, moment) = (memory.epoch(id(1)), memory.moment());
+        memory.changed(id(1));
+        memory.track(id(1), before, Status::Online, condition(0));
+        memory.know([1; 32], owner(1), moment, at(0));
+        assert_eq!(memory.last_heard(id(1)), None);
+        assert_eq!(memory.owner(&[1; 32], at(0)), None);
+    }
+
+    #[test]
+    fn a_change_forgets_the_workspace_and_its_tokens_and_no_other() {
+        let memory = Memory::default();
+        for n in [1, 2] {
+            memory.track(id(n), memory.epoch(id(n)), Status::Online, condition(0));
+            memory.know([u8::try_from(n).unwrap(); 32], owner(n), memory.moment(), at(0));
+        }
+        memory.changed(id(1));
+        assert_eq!(memory.last_heard(id(1)), None);
+        assert_eq!(memory.owner(&[1; 32], at(5)), None);
+        assert_eq!(memory.last_heard(id(2)), Some(at(0)));
+        assert_eq!(memory.owner(&[2; 32], at(5)), Some(owner(2)));
+        assert_eq!(memory.take_uses(), [(owner(2).id, at(5))]);
+        assert!(memory.take_uses().is_empty());
+    }
+
+    #[test]
+    fn tokens_are_not_remembered_while_changes_may_go_unheard() {
+        let memory = Memory::default();
+        memory.know([1; 32], owner(1), memory.moment(), at(0));
+        memory.set_trusted(false);
+        assert_eq!(memory.owner(&[1; 32], at(1)), None);
+        memory.know([1; 32], owner(1), memory.moment(), at(1));
+        assert_eq!(memory.owner(&[1; 32], at(1)), None);
+        memory.set_trusted(true);
+        memory.know([1; 32], owner(1), memory.moment(), at(1));
+        assert_eq!(memory.owner(&[1; 32], at(1)), Some(owner(1)));
+    }
+}

@@ -1,0 +1,200 @@
+//! What a steady heartbeat costs the database, and what it never costs: the truth.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::DateTime;
+use futures_util::{StreamExt, stream};
+use molecule_core::{
+    ControlPlane,
+    config::Config,
+    id::WorkspaceId,
+    identity::Credential,
+    registry::Heartbeat,
+    store::Store,
+    testing::ManualClock,
+    workspace::{CreateWorkspace, Status},
+};
+use secrecy::{ExposeSecret, SecretString};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two beats of an agent.
+const BEAT: Duration = Duration::from_secs(20);
+
+type Agents = Vec<(WorkspaceId, SecretString)>;
+
+struct Fleet {
+    control_plane: ControlPlane,
+    clock: ManualClock,
+}
+
+impl Fleet {
+    async fn over(store: Store) -> Self {
+        Self::swept(store, Duration::from_secs(3600)).await
+    }
+
+    async fn swept(store: Store, health_tick: Duration) -> Self {
+        let clock = ManualClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+        let config = Config {
+            health_tick,
+            // Saved by hand here, as often as the clock of the test says.
+            telemetry_tick: Duration::from_secs(3600),
+            ..Config::default()
+        };
+        let control_plane = ControlPlane::builder(store).config(config).clock(Arc::new(clock.clone())).build().unwrap();
+        Self { control_plane, clock }
+    }
+
+    async fn agents(&self, count: usize) -> Agents {
+        stream::iter(0..count)
+            .map(async |n| {
+                let name = format!("e{n}");
+                let request = CreateWorkspace { name, external: true, ..CreateWorkspace::default() };
+                let created = self.control_plane.create(request).await.unwrap();
+                (created.workspace.id, created.auth_token.unwrap())
+            })
+            .buffer_unordered(16)
+            .collect()
+            .await
+    }
+
+    async fn beat(&self, (id, token): &(WorkspaceId, SecretString)) -> molecule_core::Result<()> {
+        let credential = self.control_plane.authenticate(Some(token.expose_secret())).await?;
+        self.control_plane.heartbeat(*id, &Heartbeat::default(), credential).await.map(drop)
+    }
+
+    async fn status(&self, id: WorkspaceId) -> Status {
+        self.control_plane.workspace(id).await.unwrap().unwrap().status
+    }
+}
+
+/// 50 rounds of beats; what the sweep saves between them is saved every 30 s, as the server does.
+async fn steady_beats_cost_next_to_nothing(fleet: Fleet, agents: usize) {
+    let agents = fleet.agents(agents).await;
+    // The first beat brings a workspace online, the second is the first that is seen online.
+    for _ in 0..3 {
+        let beats = stream::iter(&agents).map(|agent| fleet.beat(agent)).buffer_unordered(16);
+        beats.for_each(async |beat| beat.unwrap()).await;
+    }
+    let store = fleet.control_plane.store().clone();
+    let before = store.statements();
+    let rounds = 50;
+    let mut unsaved = Duration::ZERO;
+    for _ in 0..rounds {
+        fleet.clock.advance(BEAT);
+        unsaved += BEAT;
+        for agent in &agents {
+            fleet.beat(agent).await.unwrap();
+        }
+        if unsaved >= Config::default().telemetry_tick {
+            fleet.control_plane.save_telemetry().await.unwrap();
+            unsaved = Duration::ZERO;
+        }
+    }
+    let after = store.statements();
+    let beats = u64::try_from(agents.len()).unwrap() * rounds;
+    assert_eq!(after.reads - before.reads, 0, "a steady beat reads nothing");
+    let writes = after.writes - before.writes;
+    assert!(writes * 200 <= beats, "{writes} writes for {beats} beats");
+    fleet.control_plane.save_telemetry().await.unwrap();
+    // What was saved is what was said last.
+    let rows = fleet.control_plane.workspaces().await.unwrap();
+    assert!(rows.iter().all(|row| row.last_heartbeat_at > Some(row.created_at + 40 * BEAT)), "a beat was lost");
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn steady_beats_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::connect(&format!("sqlite:{}", folder.path().join("fleet.db").display())).await.unwrap();
+    steady_beats_cost_next_to_nothing(Fleet::over(store).await, 600).await;
+}
+
+#[tokio::test]
+async fn steady_beats_on_postgres() {
+    let Some(database) = support::postgres_database().await else { return };
+    let fleet = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
+    fleet.control_plane.start();
+    until(async || fleet.control_plane.store().hears_peers()).await;
+    steady_beats_cost_next_to_nothing(fleet, 600).await;
+}
+
+#[tokio::test]
+async fn a_token_revoked_on_one_replica_is_refused_by_the_other_within_a_second() {
+    let Some(database) = support::postgres_database().await else { return };
+    let one = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
+    let other = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
+    for fleet in [&one, &other] {
+        fleet.control_plane.start();
+        until(async || fleet.control_plane.store().hears_peers()).await;
+    }
+    let agent = one.agents(1).await.remove(0);
+    for _ in 0..4 {
+        other.beat(&agent).await.unwrap();
+    }
+    let reads = other.control_plane.store().statements().reads;
+    other.beat(&agent).await.unwrap();
+    assert_eq!(other.control_plane.store().statements().reads, reads, "the other replica knows it by heart");
+    one.control_plane.delete(agent.0, true, false).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(1), async {
+        while other.control_plane.authenticate(Some(agent.1.expose_secret())).await.unwrap() != Credential::Unknown {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    refused.await.expect("the other replica hears of it within a second");
+    assert!(other.beat(&agent).await.is_err());
+    for fleet in [one, other] {
+        assert!(fleet.control_plane.shut_down(PATIENCE).await);
+        fleet.control_plane.store().close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_is_only_heard_in_memory_is_not_lost() {
+    let fleet = Fleet::swept(Store::connect("sqlite::memory:").await.unwrap(), Duration::from_millis(20)).await;
+    let agent = fleet.agents(1).await.remove(0);
+    for _ in 0..3 {
+        fleet.beat(&agent).await.unwrap();
+    }
+    // The row was written long ago; the agent was heard a moment ago.
+    fleet.clock.advance(Duration::from_secs(80));
+    fleet.beat(&agent).await.unwrap();
+    fleet.clock.advance(Duration::from_secs(80));
+    fleet.control_plane.start();
+    let swept = fleet.control_plane.store().statements().reads + 3;
+    until(async || fleet.control_plane.store().statements().reads >= swept).await;
+    assert_eq!(fleet.status(agent.0).await, Status::Online);
+    fleet.clock.advance(Duration::from_secs(11));
+    until(async || fleet.status(agent.0).await == Status::AwaitingAgent).await;
+    fleet.beat(&agent).await.unwrap();
+    assert_eq!(fleet.status(agent.0).await, Status::Online);
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_saved_on_the_way_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("fleet.db").display());
+    let fleet = Fleet::over(Store::connect(&url).await.unwrap()).await;
+    let agent = fleet.agents(1).await.remove(0);
+    for _ in 0..4 {
+        fleet.clock.advance(BEAT);
+        fleet.beat(&agent).await.unwrap();
+    }
+    let heard = fleet.control_plane.workspace(agent.0).await.unwrap().unwrap().last_heartbeat_at;
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+    fleet.control_plane.store().close().await;
+    let again = Fleet::over(Store::connect(&url).await.unwrap()).await;
+    assert_eq!(again.control_plane.workspace(agent.0).await.unwrap().unwrap().last_heartbeat_at, heard);
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    let reached = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.expect("the condition comes true");
+}

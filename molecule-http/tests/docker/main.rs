@@ -1,0 +1,12 @@
+//! The real server on a real engine, named by `DOCKER_HOST`: what the parts do together.
+
+#[path = "../cli/binary.rs"]
+#[allow(dead_code, reason = "shared with the tests of the client commands")]
+mod binary;
+mod engine;
+mod exposure;
+mod faults;
+mod lifecycle;
+mod server;
+#[path = "../../../molecule-core/tests/support/skip.rs"]
+mod skip;
