@@ -41,10 +41,13 @@ fn assert_refuses(args: &[&str], env: &[(&str, &str)], code: i32, says: &[&str])
     }
 }
 
+/// Flags, variables, and what the refusal says.
+type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn flags_and_variables_that_cannot_be_understood() {
     const LOCAL: [&str; 4] = ["--listen", "127.0.0.1:0", "--provisioner", "none"];
-    let rows: [(&[&str], &[(&str, &str)], &[&str]); 14] = [
+    let rows: [Row; 14] = [
         (&["--bogus"], &[], &["--bogus"]),
         (&["--listen", "nonsense"], &[], &["nonsense", "--listen"]),
         (&["--listen", "127.0.0.1:99999"], &[], &["99999", "--listen"]),
