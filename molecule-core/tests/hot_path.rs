@@ -190,6 +190,7 @@ async fn what_is_in_memory_is_saved_on_the_way_down() {
     assert_eq!(again.control_plane.workspace(agent.0).await.unwrap().unwrap().last_heartbeat_at, heard);
 }
 
+#[expect(clippy::future_not_send, reason = "it is awaited where it is made")]
 async fn until(condition: impl AsyncFn() -> bool) {
     let reached = async {
         while !condition().await {

@@ -25,6 +25,12 @@ const SHARDS: usize = 64;
 /// How many counters of changes there are; workspaces that share one forget their tokens together. A power of two.
 const EPOCHS: usize = 4096;
 
+/// The SHA-256 of a token.
+type TokenHash = [u8; 32];
+
+/// A map in parts, each with a lock of its own.
+type Shards<K, V> = Box<[Mutex<HashMap<K, V>>]>;
+
 /// The condition of a workspace, as its agent reported it last.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Condition {
@@ -69,8 +75,8 @@ pub(crate) struct Memory {
     trusted: AtomicBool,
     /// Counts every change.
     changes: AtomicU64,
-    workspaces: Box<[Mutex<HashMap<WorkspaceId, Tracked>>]>,
-    tokens: Box<[Mutex<HashMap<[u8; 32], Known>>]>,
+    workspaces: Shards<WorkspaceId, Tracked>,
+    tokens: Shards<TokenHash, Known>,
     epochs: Box<[AtomicU64]>,
 }
 
@@ -189,7 +195,7 @@ impl Memory {
     }
 
     /// Whose a remembered token is. Notes its use.
-    pub(crate) fn owner(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Option<TokenOwner> {
+    pub(crate) fn owner(&self, hash: &TokenHash, now: DateTime<Utc>) -> Option<TokenOwner> {
         let mut shard = self.token_shard(hash);
         let known = shard.get_mut(hash)?;
         if self.epoch(known.owner.workspace_id).0 != known.epoch {
@@ -202,7 +208,7 @@ impl Memory {
     }
 
     /// Remembers whose a token is, unless anything changed since `moment`.
-    pub(crate) fn know(&self, hash: [u8; 32], owner: TokenOwner, moment: Moment, now: DateTime<Utc>) {
+    pub(crate) fn know(&self, hash: TokenHash, owner: TokenOwner, moment: Moment, now: DateTime<Utc>) {
         let mut shard = self.token_shard(&hash);
         let Epoch(epoch) = self.epoch(owner.workspace_id);
         if self.is_trusted() && self.moment() == moment {
@@ -229,7 +235,7 @@ impl Memory {
         lock(&self.workspaces[slot(id) % SHARDS])
     }
 
-    fn token_shard(&self, hash: &[u8; 32]) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {
+    fn token_shard(&self, hash: &TokenHash) -> MutexGuard<'_, HashMap<TokenHash, Known>> {
         lock(&self.tokens[usize::from(hash[0]) % SHARDS])
     }
 }

@@ -232,7 +232,8 @@ mod tests {
             started_at: at(0),
         };
         let row = Supervised { url: String::new(), ..row(Status::Provisioning, "hermes", None) };
-        assert_eq!(decide(&row, Some(Workload::Ended { exit_code: Some(0) }), at(1), &policy), Verdict::Leave);
+        let ended = Workload::Ended { exit_code: Some(0) };
+        assert_eq!(decide(&row, None, Some(ended), at(1), &policy), Verdict::Leave);
     }
 
     #[test]
