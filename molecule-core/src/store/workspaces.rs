@@ -56,7 +56,7 @@ statements! {
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
     SUPERVISED = "SELECT id, status, runtime, last_heartbeat_at, updated_at, provision_attempt, \
-                  provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
+                  provision_started_at, url <> '' AS assigned FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
@@ -123,6 +123,8 @@ row! {
         pub(crate) updated_at: DateTime<Utc>,
         pub(crate) provision_attempt: Option<AttemptId>,
         pub(crate) provision_started_at: Option<DateTime<Utc>>,
+        /// Whether it has the address that its latest start gave it.
+        pub(crate) assigned: bool,
     }
 }
 

@@ -52,10 +52,11 @@ fn decide(
     let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
     match row.status {
         Status::Online | Status::Degraded => {}
-        // A workload that is not there yet may still be on its way; one that ended will not come.
+        // A workload that is not there yet may still be on its way; one that ended will not come. Until the start has
+        // given an address, what ended is the workload that it replaces.
         Status::Provisioning => {
             return match workload {
-                Some(ended @ Workload::Ended { .. }) if !external => Verdict::NeverCame(ended),
+                Some(ended @ Workload::Ended { .. }) if !external && row.assigned => Verdict::NeverCame(ended),
                 _ => Verdict::Leave,
             };
         }
@@ -175,6 +176,7 @@ mod tests {
             updated_at: at(0),
             provision_attempt: None,
             provision_started_at: None,
+            assigned: true,
         }
     }
 
@@ -220,6 +222,15 @@ mod tests {
                 "{row:?} {workload:?} {now}"
             );
         }
+    }
+
+    #[test]
+    fn the_end_of_a_workload_that_is_being_replaced_fails_no_start() {
+        let policy =
+            Policy { external_silence: Duration::ZERO, managed_silence: Duration::ZERO, started_at: at(-1000) };
+        let ended = Workload::Ended { exit_code: Some(137) };
+        let row = Supervised { assigned: false, ..row(Status::Provisioning, "hermes", None) };
+        assert_eq!(decide(&row, None, Some(ended), at(1), &policy), Verdict::Leave);
     }
 
     #[test]
