@@ -25,7 +25,7 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
 RUST := --workspace --exclude molecule-py
 TEST := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test --lib --bins --tests --examples)
 WHEELS := target/wheels
-GENERATED := docs/statuses.md $(wildcard molecule-http/openapi.json)
+GENERATED := docs/statuses.md molecule-http/openapi.json
 
 .PHONY: help
 help: ## list the targets
@@ -104,11 +104,6 @@ check-generated:
 update: ## write all generated files anew
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	UPDATE=1 $(TEST) $(RUST) generated_ >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
-ifneq (,$(wildcard molecule-http/openapi.json))
-	@cargo build --quiet $(RUST) --bins --tests --examples
-	@$(BUILT)/molecule openapi >target/openapi.json
-	@cp target/openapi.json molecule-http/openapi.json
-endif
 
 .PHONY: clean
 clean: ## remove all that was built

@@ -1,5 +1,6 @@
 //! What an operator sees.
 
+use futures_util::future::join_all;
 use molecule_core::{
     error::ErrorKind,
     provisioner::{LocalProvisioner, Workload, WorkloadInspector},
@@ -79,6 +80,24 @@ async fn the_gateway_is_an_address_of_this_host() {
         let gateway = gateways.0.unwrap().expect("a bridge has a gateway");
         assert_eq!(gateways.1.unwrap(), Some(gateway));
         std::net::TcpListener::bind((gateway, 0)).expect("a server can listen there");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_that_make_the_network_at_once_end_up_with_one() {
+    on_engine(async |bench| {
+        let mut servers = Vec::new();
+        for _ in 0..4 {
+            servers.push(bench.connect(bench.config()).await);
+        }
+        let gateways = join_all(servers.iter().map(|server| server.gateway())).await;
+        assert!(gateways.iter().all(Result::is_ok), "{gateways:?}");
+        // Whoever looked before the last was made may have seen another.
+        let gateway = bench.provisioner.gateway().await.unwrap();
+        let networks = bench.docker.list_networks(None).await.unwrap();
+        assert_eq!(networks.iter().filter(|network| network.name.as_ref() == Some(&bench.tag)).count(), 1);
+        std::net::TcpListener::bind((gateway.unwrap(), 0)).unwrap();
     })
     .await;
 }

@@ -2,6 +2,7 @@
 #![cfg(feature = "docker")]
 
 mod bench;
+mod deadlines;
 mod faults;
 mod lifecycle;
 mod looking;

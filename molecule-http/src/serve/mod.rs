@@ -144,8 +144,10 @@ async fn shut_down(state: AppState, mut servers: JoinSet<std::io::Result<()>>, c
     if !state.control_plane.shut_down(DRAIN).await {
         tracing::warn!("some tasks took too long to end and were cut off");
     }
-    if let Chosen::Process(backend) = chosen {
-        backend.shutdown().await;
+    match chosen {
+        Chosen::Docker { backend, .. } => backend.shutdown().await,
+        Chosen::Process(backend) => backend.shutdown().await,
+        Chosen::None => {}
     }
     state.control_plane.store().close().await;
     if running > 0 {

@@ -24,11 +24,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as EngineError};
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::task::TaskTracker;
 
 pub use self::config::{DockerConfig, ImageNames, Limit, RegistryLogin, TierLimits};
 use super::{Capability, ConfigFile, LocalProvisioner, StartSpec, Workload, WorkloadInspector};
 use crate::{
     error::{Error, ErrorKind, Result},
+    gate::Gates,
     id::WorkspaceId,
 };
 
@@ -37,8 +39,8 @@ const AUTH_TOKEN_FILE: &str = ".auth_token";
 
 /// Runs workspaces as containers of one Docker Engine.
 ///
-/// Cloning clones the handle, not the containers. Dropping the future of a start may leave a container behind, which
-/// the next start, stop or removal of that workspace takes away.
+/// Cloning clones the handle, not the containers. Where the future of a start is dropped, what it had begun on the
+/// engine is taken away again; the next start, stop or removal of that workspace waits for that.
 #[derive(Debug, Clone)]
 pub struct DockerProvisioner {
     docker: Docker,
@@ -47,6 +49,10 @@ pub struct DockerProvisioner {
     cpus: Option<i64>,
     pulls: Arc<image::Pulls>,
     making_network: Arc<tokio::sync::Mutex<()>>,
+    /// Entered by whoever changes what runs.
+    gates: Arc<Gates>,
+    /// Starts under way.
+    tasks: TaskTracker,
 }
 
 impl DockerProvisioner {
@@ -74,7 +80,21 @@ impl DockerProvisioner {
         docker.ping().await.map_err(unreachable)?;
         let docker = docker.negotiate_version().await.map_err(unreachable)?;
         let cpus = docker.info().await.map_err(unreachable)?.ncpu;
-        Ok(Self { docker, config: Arc::new(config), cpus, pulls: Arc::default(), making_network: Arc::default() })
+        Ok(Self {
+            docker,
+            config: Arc::new(config),
+            cpus,
+            pulls: Arc::default(),
+            making_network: Arc::default(),
+            gates: Arc::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Returns once no start is under way any more, those included whose callers went away.
+    pub async fn shutdown(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// The platform to ask for; empty leaves it to the engine.
@@ -94,6 +114,7 @@ impl LocalProvisioner for DockerProvisioner {
     }
 
     async fn stop(&self, id: WorkspaceId) -> Result<()> {
+        let _gate = self.gates.enter(id).await;
         self.remove_workload(id).await
     }
 
@@ -109,6 +130,7 @@ impl LocalProvisioner for DockerProvisioner {
     }
 
     async fn remove_volume(&self, id: WorkspaceId) -> Result<()> {
+        let _gate = self.gates.enter(id).await;
         self.remove_containers(id).await?;
         self.delete_volumes(id).await
     }

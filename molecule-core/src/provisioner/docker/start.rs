@@ -1,7 +1,7 @@
 //! Bringing a workspace up, and taking its containers away.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::Path,
 };
 
@@ -14,6 +14,7 @@ use bollard::{
     },
 };
 use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 use super::{DockerProvisioner, archive, container::Plan, errors, image, names, tier::Tier};
 use crate::{
@@ -43,6 +44,33 @@ impl DockerProvisioner {
         spec.files.iter().try_for_each(|file| archive::check_relative(&file.path))?;
         let image = self.ensure_image(&spec.runtime).await?;
         let gateway = self.gateway().await?;
+
+        // An engine finishes what it was asked for, even where nobody listens any more. So the rest is seen through by a
+        // task, which knows what there is to take away should the caller be gone by then.
+        let abandoned = CancellationToken::new();
+        let _abandon = abandoned.clone().drop_guard();
+        let (this, spec) = (self.clone(), spec.clone());
+        let replacing = self.tasks.spawn(async move {
+            let _gate = this.gates.enter(id).await;
+            if abandoned.is_cancelled() {
+                return Err(Error::new(ErrorKind::Unavailable, "the start was given up before it began"));
+            }
+            let replaced = this.replace(&spec, tier, &image, gateway).await;
+            if abandoned.is_cancelled()
+                && let Err(error) = this.remove_workload(id).await
+            {
+                tracing::warn!(workspace.id = %id, error = error.detail(), "could not undo a start that was given up");
+            }
+            replaced
+        });
+        replacing.await.map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the start broke off because of a defect").caused_by(error)
+        })?
+    }
+
+    /// Puts a new container in the place of an earlier one, and gives the URL of its agent.
+    async fn replace(&self, spec: &StartSpec, tier: Tier, image: &str, gateway: Option<IpAddr>) -> Result<String> {
+        let id = spec.workspace_id;
         // A volume can't be removed while a container holds it, so this comes before a session is reset.
         self.remove_containers(id).await?;
         let volumes = self.ensure_volumes(id, &spec.runtime, spec.reset_session).await?;
@@ -51,8 +79,8 @@ impl DockerProvisioner {
         loop {
             let port = free_port()?;
             let config = &*self.config;
-            let plan = Plan { spec, config, tier, image: &image, volumes: &volumes, gateway, cpus: self.cpus, port };
-            match self.launch(spec, &image, host_folder(spec, tier), plan.body()).await? {
+            let plan = Plan { spec, config, tier, image, volumes: &volumes, gateway, cpus: self.cpus, port };
+            match self.launch(spec, image, host_folder(spec, tier), plan.body()).await? {
                 Launch::Started => return Ok(format!("http://127.0.0.1:{port}")),
                 Launch::PortTaken(error) if attempt == PORT_ATTEMPTS => {
                     return Err(errors::failed(format!("publish a port for workspace {id}"))(error));
