@@ -1,6 +1,9 @@
 //! Where this program keeps its files on a host.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 /// Looks up an environment variable; `None` where it is unset, empty or not text.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -9,6 +12,17 @@ pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 #[expect(clippy::disallowed_methods, reason = "the frontend's one look into the environment")]
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How this program is called, so that what is printed can be typed: the way it was, where that was a path from here, as
+/// in `./molecule`; otherwise by its name.
+pub(crate) fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| typed(std::env::args().next()));
+    &PROGRAM
+}
+
+fn typed(called: Option<String>) -> String {
+    called.filter(|called| called.starts_with("./")).unwrap_or_else(|| "molecule".to_owned())
 }
 
 /// The folder for what a server keeps: `explicit`, else `MOLECULE_DATA_DIR`, else `$XDG_DATA_HOME/molecule`, else
@@ -44,6 +58,18 @@ mod tests {
 
     fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
         move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn what_is_printed_can_be_typed() {
+        for (called, shown) in [
+            (Some("./molecule"), "./molecule"),
+            (Some("/usr/bin/molecule"), "molecule"),
+            (Some("molecule"), "molecule"),
+            (None, "molecule"),
+        ] {
+            assert_eq!(typed(called.map(str::to_owned)), shown);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{profile::Target, spinner::short, text::clean};
+use crate::paths;
 
 /// For any call but those to an agent.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -138,7 +139,9 @@ impl Client {
         }
         match (status, reason.as_str()) {
             (StatusCode::UNAUTHORIZED, _) => reason = self.unauthenticated(&reason),
-            (StatusCode::NOT_FOUND, "workspace not found") => reason.push_str("; see: molecule list"),
+            (StatusCode::NOT_FOUND, "workspace not found") => {
+                reason.push_str(&format!("; see: {} list", paths::program()))
+            }
             (StatusCode::GONE, _) => {
                 if let Some(time) = said("removed_at") {
                     reason = format!("{reason} at {time}");
@@ -206,7 +209,7 @@ impl Client {
     }
 
     fn unauthenticated(&self, reason: &str) -> String {
-        let login = format!("molecule login {} --token-stdin", self.server());
+        let login = format!("{} login {} --token-stdin", paths::program(), self.server());
         match &self.target.token {
             Some((_, source)) => format!(
                 "the server refused the token from {source} ({reason}); give another with --token or MOLECULE_TOKEN, \
@@ -229,8 +232,8 @@ impl Client {
         let server = self.server();
         let message = if error.is_connect() {
             let hint = match self.target.is_loopback() {
-                true => "is it running? start it with: molecule serve",
-                false => "is the address right, and does the network reach it?",
+                true => format!("is it running? start it with: {} serve", paths::program()),
+                false => "is the address right, and does the network reach it?".to_owned(),
             };
             format!("cannot reach {server} ({}); {hint}", root_cause(error))
         } else if error.is_timeout() {

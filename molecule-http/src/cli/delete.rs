@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::{Session, names, output, text::clean};
+use crate::paths;
 
 /// Arguments of `molecule delete`.
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
         return Err(match count("stop_failures") {
             // Removed they are; what still runs is stopped by the same command.
             Some(_) => {
-                let message = format!("{error}; try again with: molecule delete {id} --yes");
+                let message = format!("{error}; try again with: {} delete {id} --yes", paths::program());
                 error.with_message(message)
             }
             None => error,

@@ -14,6 +14,7 @@ use super::{
     text::clean,
     workspace,
 };
+use crate::paths;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -87,7 +88,10 @@ async fn follow(session: &Session, only: Option<&str>) -> Result<()> {
                     End::Lost(why) => format!("lost the server ({why}); connecting again"),
                 });
                 stream = reopen(session).await?;
-                output::note("connected again; for what happened in between see: molecule events");
+                output::note(&format!(
+                    "connected again; for what happened in between see: {} events",
+                    paths::program()
+                ));
             }
         }
     }

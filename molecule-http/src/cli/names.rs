@@ -9,6 +9,7 @@ use super::{
     client::Client,
     workspace::{self, Workspace},
 };
+use crate::paths;
 
 /// The id of the workspace that `name` names: itself, where it is an id.
 ///
@@ -27,7 +28,7 @@ fn pick(workspaces: Vec<Workspace>, name: &str) -> Result<String> {
     let mut ids: Vec<String> =
         workspaces.into_iter().filter(|workspace| workspace.name == name).map(|workspace| workspace.id).collect();
     match ids.len() {
-        0 => Err(Error::not_found(format!("no workspace is named {name:?}; see: molecule list"))),
+        0 => Err(Error::not_found(format!("no workspace is named {name:?}; see: {} list", paths::program()))),
         1 => Ok(ids.remove(0)),
         count => Err(Error::invalid(format!(
             "{count} workspaces are named {name:?}; use the id of one of them: {}",

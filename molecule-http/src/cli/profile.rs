@@ -55,7 +55,8 @@ pub(crate) fn resolve(global: &GlobalArgs, env: Lookup<'_>) -> Result<Target> {
     };
     if named.is_some() && profile.is_none() {
         return Err(Error::invalid(format!(
-            "there is no profile {name:?}; save one with: molecule login URL --profile {name}"
+            "there is no profile {name:?}; save one with: {} login URL --profile {name}",
+            paths::program()
         )));
     }
     let profile_server = profile.as_ref().map(|profile| parse_server(&profile.server)).transpose()?;

@@ -15,6 +15,7 @@ use super::{
     spinner::{Progress, short},
     workspace::{self, Workspace},
 };
+use crate::paths;
 
 const POLL: Duration = Duration::from_millis(300);
 
@@ -42,11 +43,11 @@ pub(crate) async fn until_up(session: &Session, id: &str) -> Result<()> {
         Ok(Status::Online | Status::Degraded) if session.json => Ok(()),
         Ok(Status::Online | Status::Degraded) => {
             output::foreign(&format!("{} is {} after {took}\nid:   {id}", workspace.name, workspace.status))?;
-            output::line(&format!("next: molecule ask {handle} \"hello\""))
+            output::line(&format!("next: {} ask {handle} \"hello\"", paths::program()))
         }
         Ok(Status::Failed) => {
             let reason = workspace.reason().unwrap_or("the server gives no reason");
-            Err(failed(format!("{handle} failed to start: {reason}; see: molecule logs {handle}")))
+            Err(failed(format!("{handle} failed to start: {reason}; see: {} logs {handle}", paths::program())))
         }
         _ => Err(failed(format!("{handle} is {}, not online; see: molecule show {handle}", workspace.status))),
     }

@@ -7,7 +7,7 @@ use molecule_core::{
     workspace::{CreateWorkspace, Status, Workspace},
 };
 
-use crate::cli::output;
+use crate::{cli::output, paths};
 
 const NAME: &str = "hello";
 
@@ -35,7 +35,7 @@ pub(crate) async fn welcome(control_plane: &ControlPlane, server: &str) -> Resul
     let Some(first) = fleet.iter().find(|workspace| workspace.status == Status::Online) else {
         return Ok(());
     };
-    let program = program();
+    let program = paths::program();
     output::line("")?;
     output::line("Ask it something, from another terminal:")?;
     output::line(&format!("  {program} ask {} \"Good morning\"", first.name))?;
@@ -59,9 +59,4 @@ async fn settled(control_plane: &ControlPlane, created: Workspace) -> Result<Wor
         Ok(result) => result,
         Err(_) => control_plane.existing(created.id).await,
     }
-}
-
-/// How this program was called, so that what is printed can be typed.
-fn program() -> String {
-    std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "molecule".to_owned())
 }
