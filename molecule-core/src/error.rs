@@ -1,6 +1,6 @@
 //! The one error type of the library.
 //!
-//! Callers match on [`Error::kind`]; loops ask [`Error::retry`]. [`Error::message`] may be shown to anyone who
+//! Callers match on [`Error::kind`]; [`Error::retry`] says whether to try again. [`Error::message`] may be shown to anyone who
 //! made the call; the operation, the context and the source are for the log of whoever runs the control plane.
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
@@ -12,10 +12,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// What went wrong, as far as a caller can act on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
+macro_rules! error_kinds {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// What went wrong, as far as a caller can act on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl ErrorKind {
+            /// Every kind once, for tables that must be complete.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+        }
+    };
+}
+
+error_kinds! {
     /// The input breaks a rule; the message names it.
     InvalidInput,
     /// No credential was given, or it is wrong.
@@ -38,23 +51,6 @@ pub enum ErrorKind {
     Upstream,
     /// A defect, or a failure nobody foresaw.
     Unexpected,
-}
-
-impl ErrorKind {
-    /// Every kind once, for tables that must be complete.
-    pub const ALL: [Self; 11] = [
-        Self::InvalidInput,
-        Self::Unauthenticated,
-        Self::PermissionDenied,
-        Self::NotFound,
-        Self::Removed,
-        Self::Conflict,
-        Self::TooLarge,
-        Self::Unsupported,
-        Self::Unavailable,
-        Self::Upstream,
-        Self::Unexpected,
-    ];
 }
 
 /// Whether the same call can succeed later.

@@ -111,6 +111,39 @@ pub(crate) fn registry_gate(facts: &RegistryFacts) -> Result<bool> {
     }
 }
 
+/// What the gate of calls to agents, and of the event feed, looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallerFacts {
+    pub(crate) credential: Credential,
+    /// Who the caller says it is.
+    pub(crate) claimed: Option<WorkspaceId>,
+    /// The operator's gate would let the caller in.
+    pub(crate) operator_gate_open: bool,
+}
+
+/// Who calls an agent. The operator may call in the name of a workspace; a workspace in its own alone.
+pub(crate) fn caller_gate(facts: &CallerFacts) -> Result<Caller> {
+    match (facts.credential, facts.claimed) {
+        (Credential::Operator, Some(claimed)) => Ok(Caller::Workspace(claimed)),
+        (Credential::Operator, None) => Ok(Caller::Operator),
+        (Credential::Workspace(owner), claimed) if claimed.is_none_or(|claimed| claimed == owner.workspace_id) => {
+            Ok(Caller::Workspace(owner.workspace_id))
+        }
+        (Credential::Workspace(_) | Credential::Unknown, _) => Err(missing("invalid caller auth token")),
+        (Credential::Absent, None) if facts.operator_gate_open => Ok(Caller::Operator),
+        (Credential::Absent, _) => Err(missing("missing caller auth token")),
+    }
+}
+
+/// Whether an agent that says it is `claimed` may hear what happens around that workspace.
+pub(crate) fn listener_gate(credential: Credential, claimed: Option<WorkspaceId>) -> Result<()> {
+    match credential {
+        Credential::Workspace(owner) if Some(owner.workspace_id) == claimed => Ok(()),
+        Credential::Absent => Err(missing("missing workspace auth token")),
+        _ => Err(missing("invalid workspace auth token")),
+    }
+}
+
 /// Whether two workspaces may talk: the same one, siblings, both roots, or one above the other at any depth.
 ///
 /// `kin` holds both and their ancestors; one that is removed or unknown has no entry and may talk to nobody.
@@ -145,8 +178,8 @@ mod tests {
         match result {
             Ok(_) => "allow",
             Err(error) => match error.message() {
-                "invalid workspace auth token" | "invalid admin auth token" => "invalid",
-                "missing workspace auth token" | "admin auth required" => "missing",
+                "invalid workspace auth token" | "invalid admin auth token" | "invalid caller auth token" => "invalid",
+                "missing workspace auth token" | "admin auth required" | "missing caller auth token" => "missing",
                 other => panic!("unexpected {other}"),
             },
         }
@@ -217,6 +250,44 @@ mod tests {
         for (credential, status, has_live_token, expected) in rows {
             let facts = RegistryFacts { credential, target: id(1), status, has_live_token };
             assert_eq!(verdict(registry_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_gate_of_calls_row_by_row() {
+        use Credential::{Absent, Operator, Unknown};
+        // credential, claimed, operator's gate open, verdict, who calls
+        let rows = [
+            (Operator, None, false, "allow", Some(Caller::Operator)),
+            (Operator, Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
+            (token_of(1), None, false, "allow", Some(Caller::Workspace(id(1)))),
+            (token_of(1), Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
+            (token_of(1), Some(2), true, "invalid", None),
+            (Unknown, None, true, "invalid", None),
+            (Unknown, Some(1), true, "invalid", None),
+            (Absent, None, true, "allow", Some(Caller::Operator)),
+            (Absent, None, false, "missing", None),
+            (Absent, Some(1), true, "missing", None),
+        ];
+        for (credential, claimed, operator_gate_open, expected, who) in rows {
+            let facts = CallerFacts { credential, claimed: claimed.map(id), operator_gate_open };
+            assert_eq!(caller_gate(&facts).ok(), who, "{facts:?}");
+            assert_eq!(verdict(caller_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_gate_of_listening_agents_row_by_row() {
+        let rows = [
+            (token_of(1), Some(1), "allow"),
+            (token_of(1), Some(2), "invalid"),
+            (token_of(1), None, "invalid"),
+            (Credential::Operator, Some(1), "invalid"),
+            (Credential::Unknown, Some(1), "invalid"),
+            (Credential::Absent, Some(1), "missing"),
+        ];
+        for (credential, claimed, expected) in rows {
+            assert_eq!(verdict(listener_gate(credential, claimed.map(id))), expected, "{credential:?} {claimed:?}");
         }
     }
 

@@ -4,7 +4,10 @@ mod access;
 mod tokens;
 
 pub(crate) use self::{
-    access::{AdminFacts, RegistryFacts, WorkspaceFacts, admin_gate, can_communicate, registry_gate, workspace_gate},
+    access::{
+        AdminFacts, CallerFacts, RegistryFacts, WorkspaceFacts, admin_gate, caller_gate, can_communicate,
+        listener_gate, registry_gate, workspace_gate,
+    },
     tokens::{NewToken, hash, issue},
 };
 pub use self::{

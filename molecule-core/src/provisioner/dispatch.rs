@@ -128,7 +128,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Stops what a superseded try started, and clears its storage where the workspace is gone.
+    /// Stops what a try started that was superseded or given up, and clears its storage where the workspace is gone.
     async fn discard(&self, id: WorkspaceId, instance: Option<&str>) {
         let discarded = match (&self.inner.backend, instance) {
             (Backend::Local { provisioner, .. }, _) => match provisioner.stop(id).await {
@@ -143,7 +143,7 @@ impl ControlPlane {
             _ => Ok(()),
         };
         if let Err(error) = discarded {
-            tracing::error!(workspace.id = %id, error = error.detail(), "a superseded workload was left behind");
+            tracing::error!(workspace.id = %id, error = error.detail(), "a workload that nobody wants was left behind");
         }
     }
 
@@ -159,8 +159,8 @@ impl ControlPlane {
                 return Ok(());
             }
             match inspector.observe(job.workspace.id).await {
-                Ok(Workload::Running) => {}
-                Ok(ended) => return Err(ended_before_it_registered(ended)),
+                Ok(workload) if never_comes(workload, true) => return Err(ended_before_it_registered(workload)),
+                Ok(_) => {}
                 // A backend that can't tell says nothing about the workload; the timeout sweep has the last word.
                 Err(error) => tracing::warn!(workspace.id = %job.workspace.id, error = error.detail(), "cannot look"),
             }
@@ -198,6 +198,12 @@ impl ControlPlane {
             }
         }
     }
+}
+
+/// Whether no agent can report in any more from what was `started`. Before that, what is seen to end is the workload of
+/// the try before.
+pub(crate) fn never_comes(workload: Workload, started: bool) -> bool {
+    started && workload != Workload::Running
 }
 
 /// What an agent that ended before its first word is failed with.

@@ -7,7 +7,7 @@ use crate::{
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    identity::{self, AdminFacts, Caller, Credential, Exposure, RegistryFacts, WorkspaceFacts},
+    identity::{self, AdminFacts, Caller, CallerFacts, Credential, Exposure, RegistryFacts, WorkspaceFacts},
     workspace::Workspace,
 };
 
@@ -92,26 +92,13 @@ impl ControlPlane {
             Some(claimed) => Some(claimed.parse::<WorkspaceId>().map_err(|_| invalid_caller())?),
             None => None,
         };
-        let unauthenticated = |message| Err(Error::new(ErrorKind::Unauthenticated, message));
-        let caller = match (credential, claimed) {
-            (Credential::Unknown, _) => return unauthenticated("invalid caller auth token"),
-            (Credential::Workspace(owner), None) => Caller::Workspace(owner.workspace_id),
-            (Credential::Workspace(owner), Some(claimed)) if owner.workspace_id == claimed => {
-                Caller::Workspace(claimed)
-            }
-            (Credential::Workspace(_), Some(_)) => return unauthenticated("invalid caller auth token"),
-            (Credential::Operator, None) => Caller::Operator,
-            (Credential::Operator, Some(claimed)) => Caller::Workspace(claimed),
-            (Credential::Absent, None) => match self.admit_operator(credential, exposure).await {
-                Ok(()) => Caller::Operator,
-                Err(error) if error.kind() == ErrorKind::Unauthenticated => {
-                    return unauthenticated("missing caller auth token");
-                }
-                // A store that is away says nothing about a credential.
-                Err(error) => return Err(error),
-            },
-            (Credential::Absent, Some(_)) => return unauthenticated("missing caller auth token"),
+        let operator_gate_open = match self.admit_operator(credential, exposure).await {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => false,
+            // A store that is away says nothing about a credential.
+            Err(error) => return Err(error),
         };
+        let caller = identity::caller_gate(&CallerFacts { credential, claimed, operator_gate_open })?;
         if let Caller::Workspace(id) = caller
             && !self.can_communicate(id, target).await?
         {
@@ -119,6 +106,21 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
         Ok(caller)
+    }
+
+    /// Who hears what happens: `claimed` is the workspace whose agent the caller says it is, if any.
+    pub async fn admit_listener(
+        &self,
+        credential: Credential,
+        claimed: Option<&str>,
+        exposure: Exposure,
+    ) -> Result<Caller> {
+        let Some(claimed) = claimed.map(str::trim).filter(|claimed| !claimed.is_empty()) else {
+            return self.admit_operator(credential, exposure).await.map(|()| Caller::Operator);
+        };
+        let claimed = claimed.parse().ok();
+        identity::listener_gate(credential, claimed)?;
+        claimed.map(Caller::Workspace).ok_or_else(invalid_caller)
     }
 
     /// Whether two workspaces may talk: the same one, siblings, both roots, or one above the other.

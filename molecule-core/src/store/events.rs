@@ -47,7 +47,7 @@ impl From<EventRow> for RecordedEvent {
 /// Binds an event to the statement that records it: for use within a transaction, beside the change it tells of.
 macro_rules! insert_event {
     ($tx:expr, $event:expr) => {
-        sqlx::query($crate::store::events::INSERT_SQL)
+        sqlx::query($crate::store::events::INSERT)
             .bind($event.id)
             .bind($event.kind.as_str())
             .bind($event.workspace_id)
@@ -58,8 +58,6 @@ macro_rules! insert_event {
     };
 }
 pub(crate) use insert_event;
-
-pub(crate) const INSERT_SQL: &str = INSERT;
 
 impl Store {
     /// The newest events, at most `limit`, of one workspace or of all.

@@ -247,7 +247,7 @@ fn migrator(migrations: Migrations) -> Migrator {
 }
 
 fn unreachable_database(what: &str, error: sqlx::Error) -> Error {
-    // The driver's text may hold the path, never the password; it stays in the source for the log.
+    // What the driver says may hold a path, never a password, and is for the operator who starts this process.
     Error::new(ErrorKind::Unavailable, format!("the {what} cannot be opened: {error}")).during("connect")
 }
 

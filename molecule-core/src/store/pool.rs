@@ -53,7 +53,7 @@ macro_rules! in_transaction {
 /// Declares a module's SQL texts and gathers them for the gate that prepares each on both databases.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
-        $($(#[$doc])* const $name: &str = $sql;)*
+        $($(#[$doc])* pub(in crate::store) const $name: &str = $sql;)*
         pub(in crate::store) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
     };
 }

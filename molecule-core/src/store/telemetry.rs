@@ -47,9 +47,6 @@ pub(super) mod sqlite {
             FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) AS b \
             WHERE workspace_auth_tokens.id = b.id";
     }
-
-    pub(super) const CONDITIONS: &str = SAVE_CONDITIONS;
-    pub(super) const USES: &str = SAVE_USES;
 }
 
 pub(super) mod postgres {
@@ -68,9 +65,6 @@ pub(super) mod postgres {
         SAVE_USES = "UPDATE workspace_auth_tokens SET last_used_at = b.at \
             FROM unnest($1::uuid[], $2::timestamptz[]) AS b (id, at) WHERE workspace_auth_tokens.id = b.id";
     }
-
-    pub(super) const CONDITIONS: &str = SAVE_CONDITIONS;
-    pub(super) const USES: &str = SAVE_USES;
 }
 
 impl Store {
@@ -114,11 +108,11 @@ impl Store {
         match self.writer() {
             Pool::Sqlite(pool) => {
                 let rows: Vec<Value> = batch.iter().map(|(id, at)| json!([hex(id.as_uuid()), text(*at)])).collect();
-                sqlx::query(sqlite::USES).bind(Value::from(rows)).execute(pool).await?;
+                sqlx::query(sqlite::SAVE_USES).bind(Value::from(rows)).execute(pool).await?;
             }
             Pool::Postgres(pool) => {
                 let (ids, times): (Vec<_>, Vec<_>) = batch.iter().map(|(id, at)| (id.as_uuid(), *at)).unzip();
-                sqlx::query(postgres::USES).bind(ids).bind(times).execute(pool).await?;
+                sqlx::query(postgres::SAVE_USES).bind(ids).bind(times).execute(pool).await?;
             }
         }
         Ok(())
@@ -141,7 +135,7 @@ async fn save_conditions_in_sqlite(pool: &SqlitePool, batch: &Conditions) -> Res
             ])
         })
         .collect();
-    Ok(sqlx::query_as(sqlite::CONDITIONS).bind(Value::from(rows)).bind(Status::Removed).fetch_all(pool).await?)
+    Ok(sqlx::query_as(sqlite::SAVE_CONDITIONS).bind(Value::from(rows)).bind(Status::Removed).fetch_all(pool).await?)
 }
 
 async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions) -> Result<Vec<Saved>> {
@@ -149,7 +143,7 @@ async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions) -> Resul
         batch.iter().map(|(_, _, condition)| value(condition)).collect()
     }
     let ids: Vec<_> = batch.iter().map(|(id, ..)| id.as_uuid()).collect();
-    Ok(sqlx::query_as(postgres::CONDITIONS)
+    Ok(sqlx::query_as(postgres::SAVE_CONDITIONS)
         .bind(ids)
         .bind(column(batch, |condition| condition.at))
         .bind(column(batch, |condition| condition.error_rate))

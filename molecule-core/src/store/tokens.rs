@@ -42,7 +42,7 @@ row! {
 /// workspace's row and so holds its lock: two callers never both get one.
 macro_rules! insert_first_token {
     ($tx:expr, $token:expr) => {
-        sqlx::query($crate::store::tokens::INSERT_FIRST_SQL)
+        sqlx::query($crate::store::tokens::INSERT_FIRST)
             .bind($token.id)
             .bind($token.workspace_id)
             .bind(&$token.hash[..])
@@ -54,9 +54,6 @@ macro_rules! insert_first_token {
     };
 }
 pub(crate) use insert_first_token;
-
-pub(crate) const INSERT_FIRST_SQL: &str = INSERT_FIRST;
-pub(crate) const REVOKE_ALL_SQL: &str = REVOKE_ALL;
 
 impl Store {
     /// Keeps `token`, after revoking every live one of its workspace.

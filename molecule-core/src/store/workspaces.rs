@@ -8,7 +8,7 @@ use super::{
     events::insert_event,
     memory::Condition,
     pool::{in_transaction, on_pool, row, statements},
-    tokens::{REVOKE_ALL_SQL, insert_first_token},
+    tokens::{self, insert_first_token},
 };
 use crate::{
     error::Result,
@@ -464,7 +464,7 @@ impl Store {
                     return Err(sqlx::Error::RowNotFound.into());
                 }
                 sqlx::query(DELETE_LAYOUT).bind(*id).execute(&mut *tx).await?;
-                sqlx::query(REVOKE_ALL_SQL).bind(*id).bind(event.created_at).execute(&mut *tx).await?;
+                sqlx::query(tokens::REVOKE_ALL).bind(*id).bind(event.created_at).execute(&mut *tx).await?;
                 insert_event!(tx, event)?;
             }
             Ok(())

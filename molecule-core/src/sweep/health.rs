@@ -52,11 +52,11 @@ fn decide(
     let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
     match row.status {
         Status::Online | Status::Degraded => {}
-        // A workload that is not there yet may still be on its way; one that ended will not come. Before the start
-        // gave an address, it is that of the try before which was seen to end.
         Status::Provisioning => {
             return match workload {
-                Some(ended @ Workload::Ended { .. }) if !external && !row.url.is_empty() => Verdict::NeverCame(ended),
+                Some(workload) if !external && dispatch::never_comes(workload, !row.url.is_empty()) => {
+                    Verdict::NeverCame(workload)
+                }
                 _ => Verdict::Leave,
             };
         }
@@ -207,7 +207,7 @@ mod tests {
             (Degraded, "hermes", Some(0), Some(ended), 1, offline),
             // A backend that can't tell is no reason.
             (Online, "hermes", Some(0), None, 1, Verdict::Leave),
-            (Provisioning, "hermes", None, Some(Workload::Absent), 500, Verdict::Leave),
+            (Provisioning, "hermes", None, Some(Workload::Absent), 500, Verdict::NeverCame(Workload::Absent)),
             (Provisioning, "hermes", None, Some(Workload::Running), 500, Verdict::Leave),
             (Provisioning, "hermes", None, Some(ended), 1, Verdict::NeverCame(ended)),
             (Paused, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),

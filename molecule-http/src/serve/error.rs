@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_status() {
-        let table: Vec<u16> = ErrorKind::ALL.into_iter().map(|kind| status_of(kind).as_u16()).collect();
+        let table: Vec<u16> = ErrorKind::ALL.iter().map(|kind| status_of(*kind).as_u16()).collect();
         assert_eq!(table, [400, 401, 403, 404, 410, 409, 413, 501, 503, 502, 500]);
     }
 

@@ -1,5 +1,7 @@
 //! Extractors: they read a request, ask the library's gates, and refuse in the contract's words.
 
+use std::convert::Infallible;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -81,6 +83,19 @@ impl FromRequestParts<AppState> for Own {
         let presented = Presented::from_request_parts(parts, state).await?;
         state.control_plane.admit_to_workspace(presented.credential, id, presented.exposure)?;
         Ok(Self(id))
+    }
+}
+
+/// Which workspace the caller says it is; what cannot be read names none.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimed(pub(crate) Option<String>);
+
+impl FromRequestParts<AppState> for Claimed {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
+        let claimed = parts.headers.get("x-workspace-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        Ok(Self(claimed.map(|claimed| claimed.trim().to_owned()).filter(|claimed| !claimed.is_empty())))
     }
 }
 

@@ -12,12 +12,9 @@ use molecule_core::{Error, ErrorKind, a2a::Call};
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, Id, Presented},
+    guard::{Body, Claimed, Id, Presented},
     state::AppState,
 };
-
-/// Says who calls.
-const CALLER: &str = "x-workspace-id";
 
 /// Says how long the call may take, in seconds; 0 is for ever.
 const TIMEOUT: &str = "x-timeout";
@@ -33,12 +30,12 @@ pub(crate) async fn call(
     State(app): State<AppState>,
     Id(target): Id,
     presented: Presented,
+    Claimed(claimed): Claimed,
     headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Response<ResponseBody>> {
-    let claimed = headers.get(CALLER).map(|value| value.to_str().unwrap_or("?"));
     let Presented { credential, exposure } = presented;
-    let caller = app.control_plane.admit_caller(credential, claimed, target, exposure).await?;
+    let caller = app.control_plane.admit_caller(credential, claimed.as_deref(), target, exposure).await?;
     let call = Call { target, caller, body, deadline: deadline(&headers) };
     let answer = app.control_plane.call(call).await?;
     Response::builder()

@@ -1,6 +1,6 @@
 //! Who is there, and where: discover, peers, check-access.
 
-use axum::{Json, extract::State, http::HeaderMap};
+use axum::{Json, extract::State};
 use molecule_core::{Error, id::WorkspaceId, workspace::Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,12 +10,9 @@ use uuid::Uuid;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, Id, Own, Params, Presented},
+    guard::{Body, Claimed, Id, Own, Params, Presented},
     state::AppState,
 };
-
-/// Says who asks.
-const CALLER: &str = "x-workspace-id";
 
 /// Where an agent is called.
 #[derive(Debug, Serialize, ToSchema)]
@@ -86,9 +83,8 @@ pub(crate) async fn discover(
     State(app): State<AppState>,
     Id(target): Id,
     presented: Presented,
-    headers: HeaderMap,
+    Claimed(claimed): Claimed,
 ) -> ApiResult<Json<WhereaboutsView>> {
-    let claimed = headers.get(CALLER).and_then(|value| value.to_str().ok()).filter(|claimed| !claimed.is_empty());
     let claimed = claimed.ok_or_else(|| Error::invalid("X-Workspace-ID header is required"))?;
     let caller: WorkspaceId = claimed.parse().map_err(|_| Error::invalid("invalid workspace ID"))?;
     app.control_plane.admit_to_workspace(presented.credential, caller, presented.exposure)?;

@@ -8,22 +8,22 @@ use axum::{
         State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    http::HeaderMap,
     response::Response,
 };
 use molecule_core::{
-    Error, ErrorKind,
+    Error,
     events::{Announcement, EventKind, ListenerEnd},
     id::WorkspaceId,
-    identity::Credential,
+    identity::Caller,
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ErrorView;
-use crate::serve::{error::ApiResult, guard::Presented, state::AppState};
-
-/// Says that the listener is an agent, and whose.
-const AGENT: &str = "x-workspace-id";
+use crate::serve::{
+    error::ApiResult,
+    guard::{Claimed, Presented},
+    state::AppState,
+};
 
 /// How often a listener is asked whether it lives, and how long it may say nothing.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -50,17 +50,13 @@ const TRY_AGAIN_LATER: u16 = 1013;
 pub(crate) async fn connect(
     State(app): State<AppState>,
     presented: Presented,
-    headers: HeaderMap,
+    Claimed(claimed): Claimed,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     let Presented { credential, exposure } = presented;
-    let claimed = headers.get(AGENT).and_then(|value| value.to_str().ok()).filter(|claimed| !claimed.is_empty());
-    let agent = match claimed {
-        None => {
-            app.control_plane.admit_operator(credential, exposure).await?;
-            None
-        }
-        Some(claimed) => Some(agent(credential, claimed)?),
+    let agent = match app.control_plane.admit_listener(credential, claimed.as_deref(), exposure).await? {
+        Caller::Operator => None,
+        Caller::Workspace(id) => Some(id),
     };
     let upgrade = upgrade.map_err(|rejection| {
         Error::invalid("this route takes WebSocket connections only").with_member("detail", rejection.body_text())
@@ -70,17 +66,6 @@ pub(crate) async fn connect(
         let sockets = app.sockets.clone();
         sockets.track_future(serve(app, agent, socket)).await;
     }))
-}
-
-fn agent(credential: Credential, claimed: &str) -> Result<WorkspaceId, Error> {
-    let refuse = |message| Err(Error::new(ErrorKind::Unauthenticated, message));
-    match credential {
-        Credential::Workspace(owner) if claimed.parse().is_ok_and(|id: WorkspaceId| id == owner.workspace_id) => {
-            Ok(owner.workspace_id)
-        }
-        Credential::Absent => refuse("missing workspace auth token"),
-        _ => refuse("invalid workspace auth token"),
-    }
 }
 
 async fn serve(app: AppState, agent: Option<WorkspaceId>, mut socket: WebSocket) {
