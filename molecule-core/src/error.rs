@@ -35,6 +35,8 @@ error_kinds! {
     Unauthenticated,
     /// The credential is good and does not allow this.
     PermissionDenied,
+    /// The workspace has spent what it may spend.
+    BudgetExceeded,
     /// The named thing does not exist.
     NotFound,
     /// The named thing existed and was removed for good.

@@ -30,7 +30,7 @@ async fn a_bad_database_is_named_in_one_line() {
         ("mysql://x", "the database URL must begin with sqlite: or postgres://"),
         ("", "the database URL must begin with sqlite: or postgres://"),
         ("sqlite:/nowhere/at/all.db", "the SQLite file cannot be opened"),
-        (unreachable, "the Postgres server cannot be opened"),
+        (unreachable, "the Postgres database at 127.0.0.1:1 cannot be opened: connection refused"),
     ] {
         let error = Store::connect(url).await.unwrap_err();
         assert!(error.message().starts_with(said), "{url}: {error}");

@@ -59,6 +59,8 @@ CREATE TABLE workspace_auth_tokens (
     -- SHA-256 of the token; the token itself is kept nowhere.
     token_hash   BYTEA NOT NULL UNIQUE,
     prefix       TEXT NOT NULL,
+    -- The try at bringing the workspace up that it was issued for, if any.
+    provision_attempt UUID,
     created_at   TIMESTAMPTZ NOT NULL,
     last_used_at TIMESTAMPTZ,
     revoked_at   TIMESTAMPTZ

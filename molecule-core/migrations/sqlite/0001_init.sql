@@ -58,6 +58,8 @@ CREATE TABLE workspace_auth_tokens (
     -- SHA-256 of the token; the token itself is kept nowhere.
     token_hash   BLOB NOT NULL UNIQUE,
     prefix       TEXT NOT NULL,
+    -- The try at bringing the workspace up that it was issued for, if any.
+    provision_attempt BLOB,
     created_at   TEXT NOT NULL,
     last_used_at TEXT,
     revoked_at   TEXT

@@ -1,6 +1,6 @@
 //! Carries one call to an agent and its answer back.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -30,6 +30,9 @@ const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: N
 pub(crate) fn client() -> Result<reqwest::Client> {
     http_client::build(TIMEOUTS)
 }
+
+/// The most of an answer that listeners are told: it is kept until the slowest of them has heard it.
+const ANNOUNCED_LIMIT: usize = 1024 * 1024;
 
 /// A call to an agent.
 #[derive(Debug, Clone)]
@@ -72,6 +75,9 @@ impl ControlPlane {
     /// wrongly.
     pub async fn call(&self, call: Call) -> Result<Answer> {
         let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
+        if workspace.budget_limit.is_some_and(|limit| workspace.monthly_spend >= limit) {
+            return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
+        }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
         if workspace.delivery_mode == DeliveryMode::Poll {
             return Err(Error::new(
@@ -100,8 +106,14 @@ impl ControlPlane {
             (None, Caller::Operator) => None,
         };
         let listener = self.listen();
-        let exchange = exchange(&client, &workspace.url, body);
+        let head = OnceLock::new();
+        let exchange = exchange(&client, &workspace.url, body, &head);
         let outcome = within(exchange, listener, call.target, self.inner.config.a2a_idle, ceiling).await;
+        // Whoever began to answer has the request: it must not be sent again.
+        let outcome = outcome.map_err(|silence| match (silence, head.get()) {
+            (Silence::Busy(_), Some(status)) => Silence::BodyLost { status: *status },
+            (silence, _) => silence,
+        });
         match outcome {
             Ok(answer) if answer.status < 300 => {
                 self.account(&call, &answer, &method, began.elapsed()).await;
@@ -131,9 +143,12 @@ impl ControlPlane {
     async fn account(&self, call: &Call, answer: &Answer, method: &str, took: Duration) {
         match call.caller {
             Caller::Operator => {
-                let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+                let whole = answer.body.len() <= ANNOUNCED_LIMIT;
+                let body =
+                    if whole { serde_json::from_slice(&answer.body).unwrap_or(Value::Null) } else { Value::Null };
                 let payload = json!({
                     "response_body": body,
+                    "truncated": !whole,
                     "method": method,
                     "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 });
@@ -177,7 +192,7 @@ impl ControlPlane {
         }
     }
 
-    /// Whether the workload is gone. If so it is marked lost and brought up again.
+    /// Whether the workload is gone and is being brought up again.
     async fn found_dead(&self, workspace: &Workspace) -> bool {
         if workspace.is_external() {
             return false;
@@ -197,21 +212,22 @@ impl ControlPlane {
                 return false;
             }
         }
-        if let Err(error) = self.lose_dead(workspace.id).await {
+        self.lose_dead(workspace.id).await.unwrap_or_else(|error| {
             tracing::error!(workspace.id = %workspace.id, error = error.detail(), "a dead workspace stays as it is");
-        }
-        true
+            false
+        })
     }
 
-    async fn lose_dead(&self, id: WorkspaceId) -> Result<()> {
-        let Some(row) = self.inner.store.workspace(id).await? else { return Ok(()) };
+    /// Marks a dead workspace lost and brings it up again. Whether that is under way, by whomever it was begun.
+    async fn lose_dead(&self, id: WorkspaceId) -> Result<bool> {
+        let Some(row) = self.inner.store.workspace(id).await? else { return Ok(false) };
         if matches!(row.status, Status::Online | Status::Degraded) {
             let event = self.event(EventKind::WorkspaceOffline, id, json!({}));
             if self.inner.store.step(id, row.status.to(Status::Offline)?, &event).await? {
                 self.announce(event);
             }
         }
-        self.auto_restart(id).await
+        Ok(self.auto_restart(id).await? || self.inner.attempts.is_running(id))
     }
 }
 
@@ -220,14 +236,14 @@ fn restarting() -> Error {
         .with_member("restarting", true)
 }
 
-async fn exchange(client: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<Answer, Silence> {
+async fn exchange(client: &reqwest::Client, url: &str, body: Vec<u8>, head: &OnceLock<u16>) -> Result<Answer, Silence> {
     let sent = client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body).send().await;
     let response = sent.map_err(|error| match error.is_connect() || error.is_builder() {
         true => Silence::Unreachable(error),
         // The request may have arrived: a slow agent is not a dead one.
         false => Silence::Busy(error.without_url().to_string()),
     })?;
-    let status = response.status().as_u16();
+    let status = *head.get_or_init(|| response.status().as_u16());
     let mut body = BytesMut::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
@@ -248,7 +264,8 @@ async fn within(
     idle: Duration,
     ceiling: Option<Duration>,
 ) -> Result<Answer, Silence> {
-    let end = ceiling.map(|ceiling| Instant::now() + ceiling);
+    // Further away than the clock can count is no limit.
+    let end = ceiling.and_then(|ceiling| Instant::now().checked_add(ceiling));
     let mut last_sign = Instant::now();
     let mut exchange = std::pin::pin!(exchange);
     loop {

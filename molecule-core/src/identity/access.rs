@@ -171,7 +171,11 @@ mod tests {
     }
 
     fn token_of(n: u128) -> Credential {
-        Credential::Workspace(TokenOwner { id: TokenId::from_uuid(Uuid::nil()), workspace_id: id(n) })
+        Credential::Workspace(TokenOwner {
+            id: TokenId::from_uuid(Uuid::nil()),
+            workspace_id: id(n),
+            provision_attempt: None,
+        })
     }
 
     fn verdict<T>(result: Result<T>) -> &'static str {

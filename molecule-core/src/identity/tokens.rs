@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::{Entropy, random_uuid},
-    id::{TokenId, WorkspaceId},
+    id::{AttemptId, TokenId, WorkspaceId},
 };
 
 /// How many characters of a token people may see, to tell one from another.
@@ -29,12 +29,14 @@ pub(crate) struct NewToken {
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) hash: [u8; 32],
     pub(crate) prefix: String,
+    pub(crate) provision_attempt: Option<AttemptId>,
     pub(crate) created_at: DateTime<Utc>,
 }
 
-/// A new token for `workspace_id`: what is kept, and what is handed out once.
+/// A new token for `workspace_id`, for the agent of one try at bringing it up or for any: what is kept, and what is handed out once.
 pub(crate) fn issue(
     workspace_id: WorkspaceId,
+    provision_attempt: Option<AttemptId>,
     entropy: &dyn Entropy,
     created_at: DateTime<Utc>,
 ) -> (NewToken, IssuedToken) {
@@ -44,6 +46,7 @@ pub(crate) fn issue(
         workspace_id,
         hash: hash(&text),
         prefix: text[..PREFIX_LENGTH].to_owned(),
+        provision_attempt,
         created_at,
     };
     (kept, IssuedToken { token: text.into(), workspace_id })
@@ -75,7 +78,7 @@ mod tests {
     #[test]
     fn a_token_is_43_characters_and_only_its_hash_is_kept() {
         let id = WorkspaceId::from_uuid(uuid::Uuid::nil());
-        let (kept, issued) = issue(id, &SystemEntropy, DateTime::UNIX_EPOCH);
+        let (kept, issued) = issue(id, None, &SystemEntropy, DateTime::UNIX_EPOCH);
         let text = issued.token.expose_secret();
         assert_eq!(text.len(), 43);
         assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{text}");

@@ -7,6 +7,7 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{Workload, prepare};
 use crate::{
@@ -29,14 +30,17 @@ pub(crate) struct Job {
     pub(crate) attempt: AttemptId,
     /// The model that its maker asked for.
     pub(crate) model: Option<String>,
-    /// Stop what runs first.
-    pub(crate) stop_first: bool,
+    /// Stop what runs first, and leave the configuration that it left behind alone.
+    pub(crate) restart: bool,
+    /// Forget the agent's conversation first.
+    pub(crate) reset_session: bool,
 }
 
 impl ControlPlane {
     /// Begins `job` in a task of its own.
     pub(crate) fn provision(&self, job: Job) {
         let this = self.clone();
+        let given_up = self.inner.attempts.begin(job.workspace.id, job.attempt);
         self.inner.tasks.spawn(async move {
             let id = job.workspace.id;
             tracing::info!(
@@ -46,16 +50,16 @@ impl ControlPlane {
                 attempt = %job.attempt,
                 "provisioning a workspace"
             );
-            let failure = match AssertUnwindSafe(this.run(&job)).catch_unwind().await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error,
-                Err(panic) => from_panic(&*panic),
-            };
-            this.fail_attempt(id, job.attempt, &failure, json!({})).await;
+            let outcome = AssertUnwindSafe(this.run(&job, &given_up)).catch_unwind().await;
+            let failure = outcome.unwrap_or_else(|panic| Err(from_panic(&*panic))).err();
+            if let Some(failure) = failure {
+                this.fail_attempt(id, job.attempt, &failure, false, json!({})).await;
+            }
+            this.inner.attempts.end(id, job.attempt);
         });
     }
 
-    async fn run(&self, job: &Job) -> Result<()> {
+    async fn run(&self, job: &Job, given_up: &CancellationToken) -> Result<()> {
         let id = job.workspace.id;
         {
             let _gate = self.inner.gates.enter(id).await;
@@ -63,11 +67,16 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %id, attempt = %job.attempt, "superseded before it started");
                 return Ok(());
             }
-            if job.stop_first {
-                self.stop_for_restart(&job.workspace).await;
-            }
             let deadline = self.inner.config.provision_timeout_for(&job.workspace.runtime);
-            match tokio::time::timeout(deadline, self.bring_up(job)).await {
+            let brought_up = tokio::select! {
+                brought_up = tokio::time::timeout(deadline, self.bring_up(job)) => brought_up,
+                () = given_up.cancelled() => {
+                    tracing::info!(workspace.id = %id, attempt = %job.attempt, "given up for something newer");
+                    self.discard(id, None).await;
+                    return Ok(());
+                }
+            };
+            match brought_up {
                 Ok(result) => result?,
                 Err(_) => {
                     // What was given up half-way may have left something behind.
@@ -87,6 +96,15 @@ impl ControlPlane {
         Ok(row.is_some_and(|row| row.status == Status::Provisioning && row.provision_attempt == Some(job.attempt)))
     }
 
+    async fn has_config(&self, id: WorkspaceId) -> Result<bool> {
+        match &self.inner.backend {
+            Backend::Local { provisioner, .. } if provisioner.capability().volumes => {
+                provisioner.volume_has_file(id, prepare::CONFIG_FILE).await.map_err(start_failed)
+            }
+            _ => Ok(false),
+        }
+    }
+
     async fn stop_for_restart(&self, workspace: &Workspace) {
         let stopped = match (&self.inner.backend, &workspace.instance_id) {
             (Backend::Local { provisioner, .. }, _) => provisioner.stop(workspace.id).await,
@@ -101,8 +119,16 @@ impl ControlPlane {
 
     async fn bring_up(&self, job: &Job) -> Result<()> {
         let workspace = &job.workspace;
-        let (kept, issued) = identity::issue(workspace.id, &*self.inner.entropy, self.now());
-        let spec = prepare::spec(workspace, job.model.as_deref(), &self.inner.config, &issued.token);
+        if job.restart {
+            self.stop_for_restart(workspace).await;
+        }
+        let (kept, issued) = identity::issue(workspace.id, Some(job.attempt), &*self.inner.entropy, self.now());
+        let mut spec = prepare::spec(workspace, job.model.as_deref(), &self.inner.config, &issued.token);
+        spec.reset_session = job.reset_session;
+        if job.restart && self.has_config(workspace.id).await? {
+            // What its user made of it survives.
+            spec.files.retain(|file| file.path != prepare::CONFIG_FILE);
+        }
         let (url, instance) = match &self.inner.backend {
             Backend::None => return Err(super::no_backend()),
             Backend::Local { provisioner, .. } => {
@@ -168,11 +194,14 @@ impl ControlPlane {
     }
 
     /// The one failure path: the row, the log and the event. Without effect when `attempt` is over.
+    ///
+    /// An agent that `may_still_come` keeps its address, so that it can be called when it does.
     pub(crate) async fn fail_attempt(
         &self,
         id: WorkspaceId,
         attempt: AttemptId,
         failure: &Error,
+        may_still_come: bool,
         extra: serde_json::Value,
     ) -> bool {
         tracing::error!(workspace.id = %id, attempt = %attempt, error = failure.detail(), "provisioning failed");
@@ -183,7 +212,9 @@ impl ControlPlane {
         let event = self.event(EventKind::WorkspaceProvisionFailed, id, payload);
         let step = Status::Provisioning.to(Status::Failed);
         let kept = match step {
-            Ok(step) => self.inner.store.fail_attempt(id, step, attempt, failure.message(), &event).await,
+            Ok(step) => {
+                self.inner.store.fail_attempt(id, step, attempt, failure.message(), may_still_come, &event).await
+            }
             Err(error) => Err(error),
         };
         match kept {

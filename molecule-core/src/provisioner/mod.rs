@@ -9,6 +9,7 @@ pub mod docker;
 #[cfg(feature = "process")]
 pub mod process;
 
+pub(crate) mod attempts;
 pub(crate) mod dispatch;
 pub mod image_ref;
 pub(crate) mod prepare;

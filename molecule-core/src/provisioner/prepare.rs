@@ -10,6 +10,9 @@ use crate::{
     workspace::{Access, DEFAULT_RUNTIME, Workspace},
 };
 
+/// What an agent reads its configuration from.
+pub(crate) const CONFIG_FILE: &str = "config.yaml";
+
 /// What the backend is told.
 pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, token: &SecretString) -> StartSpec {
     StartSpec {
@@ -20,7 +23,7 @@ pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, 
         env: env(workspace, model),
         files: vec![
             ConfigFile {
-                path: "config.yaml".to_owned(),
+                path: CONFIG_FILE.to_owned(),
                 contents: config_yaml(workspace, model).into_bytes(),
                 private: false,
             },

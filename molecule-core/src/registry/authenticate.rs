@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    control_plane::ControlPlane,
+    control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
     identity::{self, AdminFacts, Caller, CallerFacts, Credential, Exposure, RegistryFacts, WorkspaceFacts},
@@ -28,7 +28,7 @@ impl ControlPlane {
         if operator.map(|token| same(token, bearer)).fold(false, |found, same| found | same) {
             return Ok(Credential::Operator);
         }
-        let owner = self.inner.store.token_owner(&identity::hash(bearer), self.now()).await?;
+        let owner = self.inner.store.token_owner(&identity::hash(bearer), self.now()).await.map_err(store_away)?;
         Ok(owner.map_or(Credential::Unknown, Credential::Workspace))
     }
 
@@ -48,7 +48,8 @@ impl ControlPlane {
         let admin_token_set = self.inner.config.admin_token.is_some();
         // Only a fresh install needs to know.
         let undecided = credential == Credential::Absent && !admin_token_set;
-        let any_live_token = if undecided { self.inner.store.any_live_token().await? } else { true };
+        let any_live_token =
+            if undecided { self.inner.store.any_live_token().await.map_err(store_away)? } else { true };
         identity::admin_gate(&AdminFacts {
             credential,
             admin_token_set,
@@ -68,10 +69,14 @@ impl ControlPlane {
             .inner
             .store
             .workspace(target)
-            .await?
+            .await
+            .map_err(store_away)?
             .ok_or_else(|| Error::not_found("workspace not found").context("workspace.id", target))?;
-        let undecided = credential == Credential::Absent;
-        let has_live_token = if undecided { self.inner.store.has_live_token(target).await? } else { true };
+        // A local backend hands its agents their tokens: nobody else has any business with a first one.
+        let bootstraps = workspace.is_external() || !matches!(self.inner.backend, Backend::Local { .. });
+        let undecided = credential == Credential::Absent && bootstraps;
+        let has_live_token =
+            if undecided { self.inner.store.has_live_token(target).await.map_err(store_away)? } else { true };
         let facts = RegistryFacts { credential, target, status: workspace.status, has_live_token };
         let verified = identity::registry_gate(&facts)?;
         Ok((workspace, verified))
@@ -131,6 +136,11 @@ impl ControlPlane {
         let kin = self.inner.store.kin(one, other).await?;
         Ok(identity::can_communicate(one, other, &kin))
     }
+}
+
+/// Whatever keeps the store from answering a gate says nothing about the credential: try again.
+fn store_away(error: Error) -> Error {
+    if error.kind() == ErrorKind::Unavailable { error } else { crate::store::away().caused_by(error) }
 }
 
 fn invalid_caller() -> Error {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::register::is_of_this_try;
 use crate::{
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
@@ -136,14 +137,15 @@ impl ControlPlane {
         if !self.inner.store.heartbeat(id, &condition).await.map_err(failed)? {
             return Err(Error::new(ErrorKind::Unauthenticated, "invalid workspace auth token"));
         }
-        if let Some(change) = decide(before.status, beat) {
+        let speaks = before.status != Status::Provisioning || is_of_this_try(credential, &before);
+        if let Some(change) = decide(before.status, beat).filter(|_| speaks) {
             let event = self.event(change.kind, id, change.payload);
             // Guarded by the status that was judged: whoever moved the workspace meanwhile knew better.
             if self.inner.store.step(id, before.status.to(change.to)?, &event).await.map_err(failed)? {
                 tracing::info!(workspace.id = %id, from = %before.status, to = %change.to, "a heartbeat moved it");
                 self.announce(event);
             }
-        } else if verified {
+        } else if verified && speaks {
             self.inner.store.memory().track(id, epoch, before.status, condition.clone());
         }
         if before.current_task.as_deref().unwrap_or_default() != &*condition.current_task {

@@ -10,7 +10,7 @@ use crate::{
     id::WorkspaceId,
     identity::{self, Credential},
     net,
-    store::Registration,
+    store::{Registration, TokenOwner},
     workspace::{DeliveryMode, Status, Workspace},
 };
 
@@ -75,6 +75,17 @@ fn check_card(card: &Value) -> Result<()> {
         .with_member("detail", format!("agent_card is nested deeper than {DEEPEST_CARD} levels")))
 }
 
+/// Whether the caller is the agent of the try that is under way. The one before may speak until it is stopped, and must
+/// not be taken for it.
+pub(super) fn is_of_this_try(credential: Credential, workspace: &Workspace) -> bool {
+    match credential {
+        Credential::Workspace(TokenOwner { provision_attempt: Some(attempt), .. }) => {
+            workspace.provision_attempt == Some(attempt)
+        }
+        _ => true,
+    }
+}
+
 impl ControlPlane {
     /// Keeps what an agent says about itself, and brings its workspace online.
     ///
@@ -90,11 +101,36 @@ impl ControlPlane {
             let (workspace, verified) = self.admit_to_registry(credential, register.id).await?;
             let mode = register.delivery_mode.unwrap_or(workspace.delivery_mode);
             let url = self.address_to_keep(&workspace, register, mode).await?;
-            if let Some(registered) = self.keep_registration(&workspace, register, mode, url, verified).await? {
+            if mode == DeliveryMode::Push {
+                self.check_card_url(&workspace, &register.agent_card).await?;
+            }
+            let to = if workspace.status == Status::Provisioning && !is_of_this_try(credential, &workspace) {
+                Status::Provisioning
+            } else {
+                status_after(workspace.status)
+            };
+            if let Some(registered) = self.keep_registration(&workspace, register, to, mode, url, verified).await? {
                 return Ok(registered);
             }
         }
         Err(Error::new(ErrorKind::Conflict, "registration failed").context("workspace.id", register.id))
+    }
+
+    /// Whether the backend tells where the agent is called, so that its own word on it is not used.
+    fn is_assigned(&self, workspace: &Workspace) -> bool {
+        !workspace.is_external() && self.inner.backend.assigns_urls()
+    }
+
+    /// Others may follow an address that a card names, so it must be one that may be called.
+    async fn check_card_url(&self, workspace: &Workspace, card: &Value) -> Result<()> {
+        let named = card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty());
+        if let Some(url) = named.filter(|_| !self.is_assigned(workspace)) {
+            net::check_url(url, self.inner.config.address_policy).await.map_err(|error| {
+                let why = error.message().to_owned();
+                Error::invalid("workspace agent_card URL not allowed").with_member("detail", why)
+            })?;
+        }
+        Ok(())
     }
 
     /// The address that replaces what is kept; `None` leaves it alone.
@@ -104,8 +140,7 @@ impl ControlPlane {
         register: &'a Register,
         mode: DeliveryMode,
     ) -> Result<Option<&'a str>> {
-        let assigned = !workspace.is_external() && self.inner.backend.assigns_urls();
-        if mode == DeliveryMode::Poll || assigned || workspace.url.starts_with("http://127.0.0.1") {
+        if mode == DeliveryMode::Poll || self.is_assigned(workspace) || workspace.url.starts_with("http://127.0.0.1") {
             return Ok(None);
         }
         if register.url.is_empty() {
@@ -119,11 +154,11 @@ impl ControlPlane {
         &self,
         workspace: &Workspace,
         register: &Register,
+        to: Status,
         delivery_mode: DeliveryMode,
         url: Option<&str>,
         verified: bool,
     ) -> Result<Option<Registered>> {
-        let to = status_after(workspace.status);
         let address = url.unwrap_or(if workspace.url.is_empty() { &register.url } else { &workspace.url });
         let payload = json!({"url": address, "agent_card": register.agent_card, "delivery_mode": delivery_mode});
         let kind = if to == Status::Online { EventKind::WorkspaceOnline } else { EventKind::AgentCardUpdated };
@@ -137,7 +172,8 @@ impl ControlPlane {
             delivery_mode,
             at: event.created_at,
         };
-        let first = (!verified).then(|| identity::issue(register.id, &*self.inner.entropy, event.created_at));
+        let first = (!verified)
+            .then(|| identity::issue(register.id, workspace.provision_attempt, &*self.inner.entropy, event.created_at));
         let failed = |error: Error| match error.kind() {
             ErrorKind::Unavailable => error,
             _ => error.with_message("registration failed"),
@@ -160,7 +196,8 @@ impl ControlPlane {
     /// As [`ControlPlane::register`].
     pub async fn update_card(&self, id: WorkspaceId, card: &Value, credential: Credential) -> Result<()> {
         check_card(card)?;
-        self.admit_to_registry(credential, id).await?;
+        let (workspace, _) = self.admit_to_registry(credential, id).await?;
+        self.check_card_url(&workspace, card).await?;
         let event = self.event(EventKind::AgentCardUpdated, id, json!({"agent_card": card}));
         let failed = |error: Error| match error.kind() {
             ErrorKind::Unavailable => error,

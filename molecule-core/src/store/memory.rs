@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn owner(n: u128) -> TokenOwner {
-        TokenOwner { id: TokenId::from_uuid(Uuid::from_u128(n)), workspace_id: id(n) }
+        TokenOwner { id: TokenId::from_uuid(Uuid::from_u128(n)), workspace_id: id(n), provision_attempt: None }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, Connection, PgConnection, PgPool, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -71,6 +71,13 @@ pub struct Statements {
     /// To write; a transaction counts once.
     pub writes: u64,
 }
+
+/// "molecule", as a number: what servers that must be alone on a database lock.
+const CLAIM_KEY: i64 = 0x6d6f_6c65_6375_6c65;
+
+/// Keeps other servers off a database; see [`Store::claim`].
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "its connection holds the lock")] Option<PgConnection>);
 
 /// Which database is behind a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,12 +163,23 @@ impl Store {
             .map_err(|error| Error::invalid("the Postgres URL cannot be understood").caused_by(error))?
             .application_name("molecule")
             .log_statements(LevelFilter::Trace);
+        let place = format!("{}:{}", options.get_host(), options.get_port());
+        // A pool that gets no connection says only that; one connection of its own says why.
+        let probe = tokio::time::timeout(CONNECT_PATIENCE, PgConnection::connect_with(&options));
+        match probe.await {
+            Ok(Ok(probe)) => drop(probe.close().await),
+            Ok(Err(error)) => return Err(unreachable_database(&format!("Postgres database at {place}"), error)),
+            Err(_) => {
+                let text = format!("the Postgres database at {place} cannot be opened: it did not answer in time");
+                return Err(Error::new(ErrorKind::Unavailable, text).during("connect"));
+            }
+        }
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(CONNECT_PATIENCE)
             .connect_with(options)
             .await
-            .map_err(|error| unreachable_database("Postgres server", error))?;
+            .map_err(|error| unreachable_database(&format!("Postgres database at {place}"), error))?;
         let memory = Arc::new(Memory::default());
         // Until this process hears what others change; see the `peers` module.
         memory.set_trusted(false);
@@ -219,6 +237,19 @@ impl Store {
         Ok(())
     }
 
+    /// Claims the database for one server. `None` where another holds it; the claim ends with the value, or with this
+    /// process. On SQLite, whose file is in a data folder of one server, there is nothing to claim.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the database does not answer.
+    pub async fn claim(&self) -> Result<Option<Claim>> {
+        let Pool::Postgres(pool) = &self.write else { return Ok(Some(Claim(None))) };
+        let mut connection = pool.acquire().await?.detach();
+        let claimed: bool =
+            sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(CLAIM_KEY).fetch_one(&mut connection).await?;
+        Ok(claimed.then_some(Claim(Some(connection))))
+    }
+
     /// Closes every connection, waiting for those in use. Later calls fail.
     pub async fn close(&self) {
         on_pool!(&self.read, |p| p.close().await);
@@ -248,7 +279,19 @@ fn migrator(migrations: Migrations) -> Migrator {
 
 fn unreachable_database(what: &str, error: sqlx::Error) -> Error {
     // What the driver says may hold a path, never a password, and is for the operator who starts this process.
-    Error::new(ErrorKind::Unavailable, format!("the {what} cannot be opened: {error}")).during("connect")
+    let why = match &error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.kind().to_string(),
+        error => error.to_string(),
+    };
+    Error::new(ErrorKind::Unavailable, format!("the {what} cannot be opened: {why}")).during("connect").caused_by(error)
+}
+
+/// What a caller is told when the store cannot answer. Clients go by the code.
+pub(crate) fn away() -> Error {
+    Error::new(ErrorKind::Unavailable, "platform datastore unavailable — retry shortly")
+        .with_member("code", "platform_unavailable")
+        .during("query")
 }
 
 impl From<sqlx::Error> for Error {
@@ -256,10 +299,7 @@ impl From<sqlx::Error> for Error {
         use sqlx::Error as Sqlx;
         match error {
             Sqlx::Io(_) | Sqlx::Tls(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed => {
-                Self::new(ErrorKind::Unavailable, "platform datastore unavailable — retry shortly")
-                    .with_member("code", "platform_unavailable")
-                    .during("query")
-                    .caused_by(error)
+                away().caused_by(error)
             }
             error => Self::new(ErrorKind::Unexpected, "query failed").during("query").caused_by(error),
         }

@@ -8,19 +8,19 @@ use super::{
 };
 use crate::{
     error::Result,
-    id::{TokenId, WorkspaceId},
+    id::{AttemptId, TokenId, WorkspaceId},
     identity::NewToken,
     workspace::Status,
 };
 
 statements! {
-    INSERT = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at) \
-              VALUES ($1, $2, $3, $4, $5)";
-    INSERT_FIRST = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at) \
-                    SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS \
+    INSERT = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at, provision_attempt) \
+              VALUES ($1, $2, $3, $4, $5, $6)";
+    INSERT_FIRST = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at, \
+                    provision_attempt) SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS \
                     (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $2 AND revoked_at IS NULL)";
     REVOKE_ALL = "UPDATE workspace_auth_tokens SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL";
-    OWNER = "SELECT t.id, t.workspace_id FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
+    OWNER = "SELECT t.id, t.workspace_id, t.provision_attempt FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL)";
     ANY_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
@@ -35,6 +35,8 @@ row! {
         pub id: TokenId,
         /// The workspace that it speaks for.
         pub workspace_id: WorkspaceId,
+        /// The try at bringing the workspace up that it was issued for, if any.
+        pub provision_attempt: Option<AttemptId>,
     }
 }
 
@@ -48,6 +50,7 @@ macro_rules! insert_first_token {
             .bind(&$token.hash[..])
             .bind(&$token.prefix)
             .bind($token.created_at)
+            .bind($token.provision_attempt)
             .execute(&mut *$tx)
             .await
             .map(|done| done.rows_affected() == 1)
@@ -66,6 +69,7 @@ impl Store {
                 .bind(&token.hash[..])
                 .bind(&token.prefix)
                 .bind(token.created_at)
+                .bind(token.provision_attempt)
                 .execute(&mut *tx)
                 .await?;
             Ok(())

@@ -46,11 +46,11 @@ statements! {
     );
     CHILDREN = select_workspace!("WHERE w.parent_id = $1 AND w.status <> $2 ORDER BY w.created_at, w.id");
     /// The workspace and everything below it. `UNION` and not `UNION ALL`: a cycle must end.
-    SUBTREE = "WITH RECURSIVE tree (id, depth) AS ( \
-                   SELECT id, 0 FROM workspaces WHERE id = $1 \
+    SUBTREE = "WITH RECURSIVE tree (id) AS ( \
+                   SELECT id FROM workspaces WHERE id = $1 \
                    UNION \
-                   SELECT w.id, t.depth + 1 FROM workspaces w JOIN tree t ON w.parent_id = t.id WHERE t.depth < 32 \
-               ) SELECT DISTINCT id FROM tree";
+                   SELECT w.id FROM workspaces w JOIN tree t ON w.parent_id = t.id \
+               ) SELECT id FROM tree";
     /// Both workspaces and their ancestors, each with whose ancestor it is and how far up.
     KIN = "WITH RECURSIVE up (start, id, parent_id, depth) AS ( \
                SELECT id, id, parent_id, 0 FROM workspaces WHERE id IN ($1, $2) AND status <> $3 \
@@ -59,14 +59,15 @@ statements! {
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
     SUPERVISED = "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, \
-                  provision_attempt, provision_started_at FROM workspaces WHERE status IN ($1, $2, $3) ORDER BY id";
+                  provision_attempt, provision_started_at FROM workspaces WHERE status IN ($1, $2, $3, $4) ORDER BY id";
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
             WHERE id = $1 AND status = $2 AND last_heartbeat_at IS NOT DISTINCT FROM $5";
     BEGIN_ATTEMPT = "UPDATE workspaces SET status = $3, url = '', last_sample_error = NULL, provision_attempt = $4, \
                      provision_started_at = $5, updated_at = $5 WHERE id = $1 AND status = $2";
-    FAIL_ATTEMPT = "UPDATE workspaces SET status = $4, last_sample_error = $5, updated_at = $6 \
+    FAIL_ATTEMPT = "UPDATE workspaces SET status = $4, last_sample_error = $5, updated_at = $6, \
+                    url = CASE WHEN $7 THEN url ELSE '' END \
                     WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     ASSIGN = "UPDATE workspaces SET url = COALESCE($3, url), instance_id = COALESCE($4, instance_id), \
               updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
@@ -219,7 +220,10 @@ impl Store {
 
     /// The workspaces directly below `id` that are not removed, oldest first.
     pub(crate) async fn children(&self, id: WorkspaceId) -> Result<Vec<Workspace>> {
-        Ok(on_pool!(self.reader(), |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?)
+        let mut rows: Vec<Workspace> =
+            on_pool!(self.reader(), |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?;
+        rows.iter_mut().for_each(|row| self.memory.refresh(row));
+        Ok(rows)
     }
 
     /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.
@@ -238,6 +242,7 @@ impl Store {
             .bind(Status::Provisioning)
             .bind(Status::Online)
             .bind(Status::Degraded)
+            .bind(Status::Offline)
             .fetch_all(p)
             .await)?)
     }
@@ -313,13 +318,15 @@ impl Store {
         Ok(taken)
     }
 
-    /// Ends `attempt` as failed for `reason`. False when it is not the current one or has ended already.
+    /// Ends `attempt` as failed for `reason`, and forgets its address unless its agent `may_still_come`. False when it is
+    /// not the current one or has ended already.
     pub(crate) async fn fail_attempt(
         &self,
         id: WorkspaceId,
         step: Transition,
         attempt: AttemptId,
         reason: &str,
+        may_still_come: bool,
         event: &Event,
     ) -> Result<bool> {
         let taken = in_transaction!(self.writer(), |tx| {
@@ -330,6 +337,7 @@ impl Store {
                 .bind(step.to())
                 .bind(reason)
                 .bind(event.created_at)
+                .bind(may_still_come)
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 1 {

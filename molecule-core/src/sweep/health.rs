@@ -11,8 +11,9 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
     events::EventKind,
+    id::WorkspaceId,
     provisioner::{Workload, dispatch},
-    store::Supervised,
+    store::{Engine, Supervised},
     workspace::{EXTERNAL_RUNTIME, Status},
 };
 
@@ -37,6 +38,8 @@ enum Verdict {
     Lost { to: Status, restart: bool },
     /// It ended before its agent said a word.
     NeverCame(Workload),
+    /// It was lost and nobody brings it up: whoever found it was interrupted, or had no backend.
+    BringUp,
 }
 
 /// What is to be done about `row`, whose agent was `heard` last, given what its workload was seen to do. `None` is
@@ -52,6 +55,7 @@ fn decide(
     let gone = matches!(workload, Some(Workload::Absent | Workload::Ended { .. })) && !external;
     match row.status {
         Status::Online | Status::Degraded => {}
+        Status::Offline if !external => return Verdict::BringUp,
         Status::Provisioning => {
             return match workload {
                 Some(workload) if !external && dispatch::never_comes(workload, !row.url.is_empty()) => {
@@ -100,9 +104,11 @@ impl ControlPlane {
         let heard = self.last_heard(&row);
         match decide(&row, heard, workload, self.now(), &policy) {
             Verdict::Leave => Ok(()),
+            Verdict::BringUp => self.auto_restart(row.id).await.map(drop),
             Verdict::NeverCame(ended) => {
                 if let Some(attempt) = row.provision_attempt {
-                    self.fail_attempt(row.id, attempt, &dispatch::ended_before_it_registered(ended), json!({})).await;
+                    let failure = dispatch::ended_before_it_registered(ended);
+                    self.fail_attempt(row.id, attempt, &failure, false, json!({})).await;
                 }
                 Ok(())
             }
@@ -139,20 +145,41 @@ impl ControlPlane {
         }
         tracing::warn!(workspace.id = %row.id, from = %row.status, %to, "the agent was lost");
         self.announce(event);
-        if restart { self.auto_restart(row.id).await } else { Ok(()) }
+        if restart { self.auto_restart(row.id).await.map(drop) } else { Ok(()) }
     }
 
-    /// Brings a lost workspace up again, unless it has moved on meanwhile.
-    pub(crate) async fn auto_restart(&self, id: crate::id::WorkspaceId) -> Result<()> {
+    /// Brings a lost workspace up again, unless it has moved on meanwhile. Whether a try began.
+    pub(crate) async fn auto_restart(&self, id: WorkspaceId) -> Result<bool> {
         if matches!(self.inner.backend, Backend::None) {
-            return Ok(());
+            return Ok(false);
         }
         match self.inner.store.workspace(id).await? {
             Some(workspace) if workspace.status == Status::Offline && !workspace.is_external() => {
-                self.begin_attempt(workspace).await.map(drop)
+                self.begin_attempt(workspace, false).await
             }
-            _ => Ok(()),
+            _ => Ok(false),
         }
+    }
+
+    /// Begins anew what an earlier process of this server had begun when it died.
+    ///
+    /// Only where no other process can have it under way: of several on one database, the timeout sweep has the last
+    /// word.
+    pub(crate) async fn resume_interrupted(&self) -> Result<()> {
+        if self.inner.store.engine() != Engine::Sqlite || matches!(self.inner.backend, Backend::None) {
+            return Ok(());
+        }
+        for row in self.inner.store.supervised().await? {
+            let interrupted = row.status == Status::Provisioning
+                && row.runtime != EXTERNAL_RUNTIME
+                && row.url.is_empty()
+                && !self.inner.attempts.is_running(row.id);
+            if interrupted && let Some(workspace) = self.inner.store.workspace(row.id).await? {
+                tracing::warn!(workspace.id = %row.id, "its start was interrupted; beginning anew");
+                self.begin_attempt(workspace, false).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -210,6 +237,8 @@ mod tests {
             (Provisioning, "hermes", None, Some(Workload::Absent), 500, Verdict::NeverCame(Workload::Absent)),
             (Provisioning, "hermes", None, Some(Workload::Running), 500, Verdict::Leave),
             (Provisioning, "hermes", None, Some(ended), 1, Verdict::NeverCame(ended)),
+            (Offline, "hermes", Some(0), Some(Workload::Absent), 1, Verdict::BringUp),
+            (Offline, "external", Some(0), None, 9999, Verdict::Leave),
             (Paused, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),
             (Hibernating, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),
             (Removed, "hermes", Some(0), Some(Workload::Absent), 9999, Verdict::Leave),

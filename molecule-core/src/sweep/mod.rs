@@ -16,6 +16,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
     follow_peers(control_plane);
+    resume_interrupted(control_plane);
     every(control_plane, "health-sweep", config.health_tick, |this| async move { this.sweep_health().await });
     every(
         control_plane,
@@ -32,6 +33,15 @@ fn follow_peers(control_plane: &ControlPlane) {
         tokio::select! {
             () = this.inner.stop.cancelled() => {}
             () = this.inner.store.follow_peers() => {}
+        }
+    });
+}
+
+fn resume_interrupted(control_plane: &ControlPlane) {
+    let this = control_plane.clone();
+    control_plane.inner.tasks.spawn(async move {
+        if let Err(error) = this.resume_interrupted().await {
+            tracing::warn!(error = error.detail(), "interrupted starts could not be begun anew");
         }
     });
 }

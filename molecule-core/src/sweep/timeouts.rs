@@ -30,7 +30,7 @@ impl ControlPlane {
                 "runtime": row.runtime,
                 "source": "provision_timeout_sweep",
             });
-            self.fail_attempt(row.id, attempt, &Error::new(ErrorKind::Upstream, TOO_LATE), extra).await;
+            self.fail_attempt(row.id, attempt, &Error::new(ErrorKind::Upstream, TOO_LATE), true, extra).await;
         }
         Ok(())
     }

@@ -117,14 +117,14 @@ cases! {
         let again = Status::Provisioning.to(Status::Provisioning).unwrap();
         assert!(store.begin_attempt(new.id, again, second, &event(new.id, 1)).await.unwrap());
         let failed = Status::Provisioning.to(Status::Failed).unwrap();
-        assert!(!store.fail_attempt(new.id, failed, first, "late", &event(new.id, 2)).await.unwrap());
+        assert!(!store.fail_attempt(new.id, failed, first, "late", false, &event(new.id, 2)).await.unwrap());
         assert!(!store.assign(new.id, first, Some("http://late"), None, at(3)).await.unwrap());
         let row = store.workspace(new.id).await.unwrap().unwrap();
         assert_eq!((row.status, row.url.as_str(), row.last_sample_error), (Status::Provisioning, "", None));
         assert!(store.assign(new.id, second, Some("http://now"), Some("i-1"), at(4)).await.unwrap());
-        assert!(store.fail_attempt(new.id, failed, second, "why", &event(new.id, 5)).await.unwrap());
+        assert!(store.fail_attempt(new.id, failed, second, "why", false, &event(new.id, 5)).await.unwrap());
         let row = store.workspace(new.id).await.unwrap().unwrap();
-        assert_eq!((row.url.as_str(), row.instance_id.as_deref()), ("http://now", Some("i-1")));
+        assert_eq!((row.url.as_str(), row.instance_id.as_deref()), ("", Some("i-1")));
         assert_eq!((row.status, row.last_sample_error.as_deref()), (Status::Failed, Some("why")));
     }
 
@@ -377,7 +377,7 @@ fn event(workspace_id: WorkspaceId, seconds: i64) -> Event {
 }
 
 fn token(workspace_id: WorkspaceId) -> NewToken {
-    let (kept, issued) = identity::issue(workspace_id, &SystemEntropy, at(0));
+    let (kept, issued) = identity::issue(workspace_id, None, &SystemEntropy, at(0));
     debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
     kept
 }

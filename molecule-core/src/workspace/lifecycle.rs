@@ -105,7 +105,13 @@ impl ControlPlane {
         self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
         self.announce(event);
         let workspace = self.existing(id).await?;
-        self.provision(Job { workspace: workspace.clone(), attempt, model: checked.model, stop_first: false });
+        self.provision(Job {
+            workspace: workspace.clone(),
+            attempt,
+            model: checked.model,
+            restart: false,
+            reset_session: false,
+        });
         Ok(Created { workspace, auth_token: None })
     }
 
@@ -119,7 +125,7 @@ impl ControlPlane {
         };
         let event = self.event(kind, id, json!({"name": checked.name, "external": true}));
         let new = NewWorkspace { status, ..new_row(id, &checked, event.created_at) };
-        let (kept, issued) = identity::issue(id, &*self.inner.entropy, event.created_at);
+        let (kept, issued) = identity::issue(id, None, &*self.inner.entropy, event.created_at);
         self.inner
             .store
             .insert_workspace(&new, Some(&kept), std::slice::from_ref(&event))
@@ -174,11 +180,11 @@ impl ControlPlane {
 
     /// Begins a new try at bringing the workspace up. The answer waits for neither stop nor start.
     ///
-    /// Of tries that overlap, the newest wins; the others end without a trace on the backend.
+    /// `reset_session` forgets the agent's conversation, where the backend keeps one. Of tries that overlap, the newest wins; the others end without a trace on the backend.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace; [`ErrorKind::Unavailable`] without a backend.
-    pub async fn restart(&self, id: WorkspaceId) -> Result<Restarted> {
+    pub async fn restart(&self, id: WorkspaceId, reset_session: bool) -> Result<Restarted> {
         for _ in 0..PATIENCE_WITH_RACES {
             let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
             if workspace.is_external() {
@@ -187,7 +193,7 @@ impl ControlPlane {
             if matches!(self.inner.backend, Backend::None) {
                 return Err(Error::new(ErrorKind::Unavailable, "provisioner not available").caused_by(no_backend()));
             }
-            if self.begin_attempt(workspace).await? {
+            if self.begin_attempt(workspace, reset_session).await? {
                 return Ok(Restarted::Provisioning);
             }
         }
@@ -195,7 +201,7 @@ impl ControlPlane {
     }
 
     /// Moves the workspace from the status it was read with into a new try. False when it has moved meanwhile.
-    pub(crate) async fn begin_attempt(&self, workspace: Workspace) -> Result<bool> {
+    pub(crate) async fn begin_attempt(&self, workspace: Workspace, reset_session: bool) -> Result<bool> {
         let step = workspace.status.to(Status::Provisioning)?;
         let attempt = self.new_attempt();
         let event = self.event(
@@ -207,7 +213,7 @@ impl ControlPlane {
             return Ok(false);
         }
         self.announce(event);
-        self.provision(Job { workspace, attempt, model: None, stop_first: true });
+        self.provision(Job { workspace, attempt, model: None, restart: true, reset_session });
         Ok(true)
     }
 
@@ -220,11 +226,11 @@ impl ControlPlane {
     /// [`ErrorKind::Unexpected`] with `removed_count` and `stop_failures` where a backend could not be stopped: the
     /// rows stay removed, and another call tries again.
     pub async fn delete(&self, id: WorkspaceId, confirmed: bool, purge: bool) -> Result<Deleted> {
-        let children = self.inner.store.children(id).await?;
+        let children = self.inner.store.children(id).await.map_err(|error| said(error, "failed to check children"))?;
         if !children.is_empty() && !confirmed {
             return Ok(Deleted::ConfirmationRequired { children });
         }
-        let tree = self.mark_removed(id).await?;
+        let (tree, removed) = self.mark_removed(id).await?;
         let cleanup = {
             let this = self.clone();
             let tree = tree.clone();
@@ -241,35 +247,40 @@ impl ControlPlane {
                 tracing::error!(error = failure.detail(), "a removed workspace could not be stopped");
             }
             return Err(Error::new(ErrorKind::Unexpected, text)
-                .with_member("removed_count", tree.len())
+                .with_member("removed_count", removed)
                 .with_member("stop_failures", failures.len()));
         }
-        let cascade_deleted = tree.len().saturating_sub(1);
         if purge {
             let ids: Vec<WorkspaceId> = tree.iter().map(|workspace| workspace.id).collect();
             self.inner.store.purge(&ids).await.map_err(|error| error.with_message("purge failed"))?;
-            return Ok(Deleted::Purged { cascade_deleted });
+            return Ok(Deleted::Purged { cascade_deleted: tree.len().saturating_sub(1) });
         }
-        Ok(Deleted::Removed { cascade_deleted })
+        Ok(Deleted::Removed { cascade_deleted: removed.saturating_sub(1) })
     }
 
-    /// Marks `id` and all below it as removed, and gives all of them, those removed earlier included.
-    async fn mark_removed(&self, id: WorkspaceId) -> Result<Vec<Workspace>> {
+    /// Marks `id` and all below it as removed. Gives all of them, those removed earlier included, and how many this call
+    /// removed.
+    async fn mark_removed(&self, id: WorkspaceId) -> Result<(Vec<Workspace>, usize)> {
         for _ in 0..PATIENCE_WITH_RACES {
             let mut tree = Vec::new();
             for member in self.inner.store.subtree(id).await? {
                 tree.extend(self.inner.store.workspace(member).await?);
             }
-            let below = tree.len().saturating_sub(1);
+            let live: Vec<&Workspace> = tree.iter().filter(|workspace| workspace.status != Status::Removed).collect();
+            let below = live.iter().filter(|workspace| workspace.id != id).count();
             let mut steps = Vec::new();
-            for workspace in tree.iter().filter(|workspace| workspace.status != Status::Removed) {
+            for workspace in live {
                 let payload = if workspace.id == id { json!({"cascade_deleted": below}) } else { json!({}) };
                 let event = self.event(EventKind::WorkspaceRemoved, workspace.id, payload);
                 steps.push((workspace.id, workspace.status.to(Status::Removed)?, event));
             }
             if self.inner.store.remove(&steps).await? {
-                steps.into_iter().for_each(|(_, _, event)| self.announce(event));
-                return Ok(tree);
+                let removed = steps.len();
+                for (id, _, event) in steps {
+                    self.inner.attempts.give_up(id);
+                    self.announce(event);
+                }
+                return Ok((tree, removed));
             }
         }
         Err(raced(id))
@@ -340,9 +351,14 @@ fn new_row(id: WorkspaceId, checked: &Checked, created_at: chrono::DateTime<chro
 }
 
 fn create_failed(error: Error) -> Error {
+    said(error, "failed to create workspace")
+}
+
+/// Says what failed, where the store does not say already that it is away.
+fn said(error: Error, message: &'static str) -> Error {
     match error.kind() {
         ErrorKind::Unavailable => error,
-        _ => error.with_message("failed to create workspace"),
+        _ => error.with_message(message),
     }
 }
 

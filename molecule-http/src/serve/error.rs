@@ -26,6 +26,7 @@ pub(crate) fn status_of(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
         ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Removed => StatusCode::GONE,
@@ -42,7 +43,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self(error) = self;
         let status = status_of(error.kind());
-        if status.is_server_error() {
+        if status == StatusCode::NOT_IMPLEMENTED {
+            tracing::info!(status = status.as_u16(), error = error.detail(), "a request was for something else");
+        } else if status.is_server_error() {
             tracing::error!(status = status.as_u16(), error = error.detail(), "a request failed");
         }
         let mut body = Map::new();
@@ -66,7 +69,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_status() {
         let table: Vec<u16> = ErrorKind::ALL.iter().map(|kind| status_of(*kind).as_u16()).collect();
-        assert_eq!(table, [400, 401, 403, 404, 410, 409, 413, 501, 503, 502, 500]);
+        assert_eq!(table, [400, 401, 403, 402, 404, 410, 409, 413, 501, 503, 502, 500]);
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use molecule_core::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{error::ApiError, state::AppState};
+use super::{error::ApiError, origin, state::AppState};
 
 /// The most that a request body may hold, where its route says nothing else.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
@@ -37,8 +37,9 @@ impl FromRequestParts<AppState> for Presented {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let credential = state.control_plane.authenticate(bearer(&parts.headers)).await?;
-        // Without the listener's word nothing is taken for local.
-        let exposure = parts.extensions.get::<Exposure>().copied().unwrap_or(Exposure::Network);
+        // Without the listener's word nothing is taken for local, and neither is what another site makes a browser do.
+        let local = parts.extensions.get() == Some(&Exposure::Loopback) && origin::is_own(&parts.headers);
+        let exposure = if local { Exposure::Loopback } else { Exposure::Network };
         Ok(Self { credential, exposure })
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod guard;
 mod metrics;
 mod operator_token;
+mod origin;
 mod router;
 mod routes;
 mod settings;
@@ -23,7 +24,7 @@ use molecule_core::{
     ControlPlane, Error, ErrorKind,
     config::Config,
     identity::Exposure,
-    store::{Engine, Store},
+    store::{Claim, Engine, Store},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
@@ -60,6 +61,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let store = Store::connect(database_url(&settings)?.expose_secret()).await?;
     tracing::info!(database = engine_name(&store), data = %settings.data_dir.display(), "the store is open");
     let chosen = backend::choose(&settings).await?;
+    let _claim = claim(&store, &chosen).await?;
     let mut listeners = vec![(listener, exposure_of(address.ip()))];
     if let Chosen::Docker { gateway: Some(gateway), .. } = &chosen {
         listeners.extend(listen_for_containers(*gateway, address).await);
@@ -176,6 +178,21 @@ fn database_url(settings: &Settings) -> Result<SecretString, Error> {
         Error::invalid(format!("the data folder {} is not named in UTF-8", settings.data_dir.display()))
     })?;
     Ok(format!("sqlite:{path}").into())
+}
+
+/// A backend sees the workloads of its own host alone: two servers would take each other's for lost.
+async fn claim(store: &Store, chosen: &Chosen) -> Result<Option<Claim>, Error> {
+    if matches!(chosen, Chosen::None) {
+        return Ok(None);
+    }
+    match store.claim().await? {
+        Some(claim) => Ok(Some(claim)),
+        None => Err(Error::new(
+            ErrorKind::Unavailable,
+            "another server that runs workspaces uses this database — stop it, name another with --database-url, or \
+             run this one with --provisioner none",
+        )),
+    }
 }
 
 fn engine_name(store: &Store) -> &'static str {

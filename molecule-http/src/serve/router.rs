@@ -82,9 +82,9 @@ fn dressed(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
         ));
     }
     // The request's path only: a query may hold what must not be logged.
-    let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
-        tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path())
-    });
+    let span = |request: &Request| tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path());
+    // What fails is logged once, where it is known why.
+    let trace = TraceLayer::new_for_http().make_span_with(span).on_failure(());
     router.layer(trace)
 }
 

@@ -15,6 +15,9 @@ use crate::{logging::LogFormat, paths};
 
 const DEFAULT_PORT: u16 = 8080;
 
+/// The database driver tells of every table that exists already.
+const DEFAULT_LOG: &str = "info,sqlx=warn";
+
 /// Where workspaces run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -198,7 +201,7 @@ impl ServeArgs {
                 .ok_or_else(|| Error::invalid("the home folder is unknown; name a data folder with --data-dir"))?,
             provisioner: self.provisioner.or(file.provisioner).unwrap_or(ProvisionerChoice::Auto),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Pretty),
-            log: given(self.log).or(given(file.log)).unwrap_or_else(|| "info".to_owned()),
+            log: given(self.log).or(given(file.log)).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             welcome: self.welcome,
             admin_token: secret(self.admin_token).or(secret(file.admin_token)),
             platform_url: url(given(self.platform_url).or(given(file.platform_url))),

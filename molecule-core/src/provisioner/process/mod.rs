@@ -177,7 +177,7 @@ impl ProcessProvisioner {
             }
             let port = spawned.record.port;
             let id = spec.workspace_id;
-            tracing::info!(workspace.id = %id, port, process = ?spawned.process, "agent process started");
+            tracing::info!(workspace.id = %id, port, pid = spawned.process.pid, "agent process started");
 
             let reaper = Reaper { process: spawned.process, done: CancellationToken::new() };
             *slot.reaper.lock().unwrap_or_else(PoisonError::into_inner) = Some(reaper.clone());

@@ -20,7 +20,7 @@ use super::ps as system;
 /// The first process of a workload, beyond doubt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessId {
-    pid: i32,
+    pub(super) pid: i32,
     /// In the unit of the system's own process table; only compared.
     started: u64,
     /// The run of the host that pids and start times count from.

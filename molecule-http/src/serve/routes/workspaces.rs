@@ -40,13 +40,11 @@ pub(crate) struct CreateRequest {
     name: String,
     role: Option<String>,
     /// 1 to 4; 0 stands for 3.
-    #[serde(default)]
-    tier: i32,
+    tier: Option<i32>,
     model: Option<String>,
     runtime: Option<String>,
     /// The agent runs somewhere else and only reports in.
-    #[serde(default)]
-    external: bool,
+    external: Option<bool>,
     /// Where an external agent is called.
     url: Option<String>,
     workspace_dir: Option<String>,
@@ -55,14 +53,14 @@ pub(crate) struct CreateRequest {
     parent_id: Option<String>,
     /// US cents a month.
     budget_limit: Option<i64>,
-    #[serde(default)]
-    max_concurrent_tasks: i32,
+    max_concurrent_tasks: Option<i32>,
     canvas: Option<CanvasRequest>,
     /// `push` or `poll`.
     delivery_mode: Option<String>,
     /// Not kept by this build: naming any is refused rather than forgotten.
-    #[serde(default)]
-    secrets: Map<String, Value>,
+    secrets: Option<Map<String, Value>>,
+    /// Not kept by this build: naming any is refused rather than forgotten.
+    initial_memories: Option<Vec<Value>>,
     /// Not known to this build: naming one is refused rather than forgotten.
     template: Option<String>,
 }
@@ -81,7 +79,12 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
 
     fn try_from(request: CreateRequest) -> Result<Self, Error> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if !request.secrets.is_empty() {
+        if request.initial_memories.is_some_and(|memories| !memories.is_empty()) {
+            return Err(Error::invalid(
+                "initial memories cannot be kept by this build; create the workspace without them",
+            ));
+        }
+        if request.secrets.is_some_and(|secrets| !secrets.is_empty()) {
             return Err(Error::invalid("secrets cannot be kept by this build; create the workspace without them"));
         }
         if given(request.template).is_some() {
@@ -94,10 +97,10 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
         Ok(Self {
             name: request.name,
             role: request.role,
-            tier: request.tier,
+            tier: request.tier.unwrap_or_default(),
             model: request.model,
             runtime: request.runtime,
-            external: request.external,
+            external: request.external.unwrap_or_default(),
             url: request.url,
             workspace_dir: request.workspace_dir,
             workspace_access: given(request.workspace_access)
@@ -109,7 +112,7 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
                 .transpose()
                 .map_err(invalid_parent)?,
             budget_limit: request.budget_limit,
-            max_concurrent_tasks: request.max_concurrent_tasks,
+            max_concurrent_tasks: request.max_concurrent_tasks.unwrap_or_default(),
             canvas: request.canvas.map(|canvas| Position { x: canvas.x, y: canvas.y }),
             delivery_mode: given(request.delivery_mode)
                 .map(|mode| mode.parse::<DeliveryMode>())
@@ -177,8 +180,10 @@ pub(crate) struct WorkspaceView {
 pub(crate) struct ListedView {
     #[serde(flatten)]
     workspace: WorkspaceView,
-    last_sample_error: Option<String>,
-    current_task: Option<String>,
+    /// Empty while there is nothing to say.
+    last_sample_error: String,
+    /// Empty while there is nothing to say.
+    current_task: String,
     workspace_dir: Option<String>,
     monthly_spend: i64,
     budget_limit: Option<i64>,
@@ -213,8 +218,8 @@ impl From<Workspace> for WorkspaceView {
 impl From<Workspace> for ListedView {
     fn from(workspace: Workspace) -> Self {
         Self {
-            last_sample_error: workspace.last_sample_error.clone(),
-            current_task: workspace.current_task.clone(),
+            last_sample_error: workspace.last_sample_error.clone().unwrap_or_default(),
+            current_task: workspace.current_task.clone().unwrap_or_default(),
             workspace_dir: workspace.workspace_dir.clone(),
             monthly_spend: workspace.monthly_spend,
             budget_limit: workspace.budget_limit,
@@ -242,12 +247,22 @@ pub(crate) struct DeleteQuery {
 /// How a workspace is brought up anew. Nothing is required.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct RestartRequest {
+    /// Forget the agent's conversation.
+    #[serde(default)]
+    reset: bool,
     #[serde(default)]
     template: String,
     #[serde(default)]
     apply_template: bool,
     #[serde(default)]
     rebuild_config: bool,
+}
+
+/// What a restart may do besides.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct RestartQuery {
+    /// `true`: forget the agent's conversation.
+    reset: Option<String>,
 }
 
 /// How much of a log to show.
@@ -372,20 +387,26 @@ pub(crate) async fn delete(
 }
 
 /// Brings a workspace up anew; answers before that is done.
-#[utoipa::path(post, path = "/workspaces/{id}/restart", tag = "workspaces", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/workspaces/{id}/restart", tag = "workspaces", params(RestartQuery, ("id" = Uuid, Path)),
     request_body = Option<RestartRequest>,
     responses((status = 200, body = Value), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 404, body = ErrorView), (status = 409, body = ErrorView), (status = 413, body = ErrorView),
         (status = 503, body = ErrorView)))]
-pub(crate) async fn restart(State(app): State<AppState>, Own(id): Own, body: Body) -> ApiResult<Json<Value>> {
+pub(crate) async fn restart(
+    State(app): State<AppState>,
+    Own(id): Own,
+    Params(query): Params<RestartQuery>,
+    body: Body,
+) -> ApiResult<Json<Value>> {
     let request: RestartRequest =
         if body.0.trim_ascii().is_empty() { RestartRequest::default() } else { body.parse("invalid JSON body")? };
     if request.apply_template || request.rebuild_config || !request.template.is_empty() {
         return Err(Error::invalid("this build has no templates; restart without choosing one").into());
     }
-    Ok(Json(match app.control_plane.restart(id).await? {
+    let reset = request.reset || is_true(query.reset.as_deref());
+    Ok(Json(match app.control_plane.restart(id, reset).await? {
         Restarted::Provisioning => {
-            json!({"status": "provisioning", "config_dir": "existing-volume", "reset_session": false})
+            json!({"status": "provisioning", "config_dir": "existing-volume", "reset_session": reset})
         }
         Restarted::External => json!({
             "status": "noop",
