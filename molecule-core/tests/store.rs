@@ -37,3 +37,19 @@ async fn a_bad_database_is_named_in_one_line() {
         assert!(!error.detail().contains("hunter2") && !error.message().contains('\n'), "{}", error.detail());
     }
 }
+
+#[tokio::test]
+async fn a_claim_keeps_others_off_until_it_is_dropped() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = (Store::connect(database.url()).await.unwrap(), Store::connect(database.url()).await.unwrap());
+    let claim = one.claim().await.unwrap();
+    assert!(claim.is_some());
+    assert!(other.claim().await.unwrap().is_none());
+    drop(claim);
+    let freed = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        while other.claim().await.unwrap().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    freed.await.expect("the claim ends with its value");
+}

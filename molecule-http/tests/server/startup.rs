@@ -106,7 +106,12 @@ fn addresses_that_cannot_be_used() {
 fn databases_that_do_not_answer() {
     let args = ["--listen", "127.0.0.1:0", "--provisioner", "none"];
     let unreachable = "postgres://u:hunter2@127.0.0.1:1/x";
-    assert_refuses(&args, &[("DATABASE_URL", unreachable)], 1, &["Postgres server"]);
+    assert_refuses(
+        &args,
+        &[("DATABASE_URL", unreachable)],
+        1,
+        &["Postgres database at 127.0.0.1:1", "connection refused"],
+    );
     assert_refuses(&args, &[("DATABASE_URL", "sqlite:/nonexistent/folder/x.db")], 1, &["SQLite file"]);
     let home = tempfile::tempdir().unwrap();
     let garbage = home.path().join("garbage.db");
