@@ -6,15 +6,16 @@ use bytes::Bytes;
 use chrono::DateTime;
 use futures_util::future::join_all;
 use molecule_core::{
-    ControlPlane, ErrorKind,
+    ControlPlane, Error, ErrorKind,
     a2a::Call,
     config::Config,
     events::EventKind,
     id::WorkspaceId,
     identity::{Caller, Credential},
+    provisioner::Instance,
     registry::{Heartbeat, Register},
     store::Store,
-    testing::{ManualClock, Operation, ScriptedProvisioner},
+    testing::{ManualClock, MockControlPlaneProvisioner, Operation, ScriptedProvisioner},
     workspace::{CreateWorkspace, Deleted, Restarted, Status, Workspace},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -629,4 +630,39 @@ async fn an_agent_that_is_not_there_is_named_with_its_status() {
     let found = fleet.control_plane.discover(one, two).await.unwrap();
     assert_eq!(found.url, format!("http://127.0.0.1:8080/workspaces/{two}/a2a"));
     fleet.down().await;
+}
+
+#[tokio::test]
+async fn machines_of_another_control_plane_come_up_and_are_given_back() {
+    let mut machines = MockControlPlaneProvisioner::new();
+    machines.expect_start().times(1).returning(|_| Ok(Instance { instance_id: "i-1".to_owned() }));
+    let mut stops = 0;
+    machines.expect_stop().withf(|_, instance| instance == "i-1").times(2).returning(move |_, _| {
+        stops += 1;
+        if stops == 1 { Err(Error::new(ErrorKind::Upstream, "unexpected 500")) } else { Ok(()) }
+    });
+    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+        .control_plane_backend(Arc::new(machines))
+        .build()
+        .unwrap();
+    let request = CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() };
+    let id = control_plane.create(request).await.unwrap().workspace.id;
+    let started = async {
+        while control_plane.workspace(id).await.unwrap().unwrap().instance_id.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, started).await.expect("the machine is asked for");
+    // Its agent has no token yet: its first call is given one, and names its address.
+    let register = Register { id, url: "http://8.8.8.8/".to_owned(), agent_card: json!({}), delivery_mode: None };
+    let registered = control_plane.register(&register, Credential::Absent).await.unwrap();
+    assert!(registered.auth_token.is_some());
+    let row = control_plane.workspace(id).await.unwrap().unwrap();
+    assert_eq!((row.status, row.url.as_str()), (Status::Online, "http://8.8.8.8/"));
+    let error = control_plane.register(&register, Credential::Absent).await.unwrap_err();
+    assert_eq!(error.message(), "missing workspace auth token", "the first token is given once");
+    // A machine that was not given back is not forgotten: the next delete tries again.
+    assert!(control_plane.delete(id, false, false).await.is_err());
+    assert!(matches!(control_plane.delete(id, false, false).await.unwrap(), Deleted::Removed { .. }));
+    assert!(control_plane.shut_down(PATIENCE).await);
 }
