@@ -447,14 +447,54 @@ async fn a_workspace_that_was_lost_and_left_is_brought_up_again() {
     let fleet = Fleet::new().await;
     let id = fleet.create("a").await;
     fleet.come_online(id).await;
-    fleet.backend.end(id, Some(1));
-    // Between the loss and the restart, the store says no: here the row is left offline by hand.
-    let body = Bytes::from_static(br#"{"method":"m"}"#);
-    let call = Call { target: id, caller: Caller::Operator, body, deadline: None };
-    let _ = fleet.control_plane.call(call).await;
+    // A control plane without a backend finds the loss and can do nothing about it.
+    let config = Config { health_tick: Duration::from_millis(20), ..Config::default() };
+    let helpless = ControlPlane::builder(fleet.control_plane.store().clone())
+        .config(config)
+        .clock(Arc::new(fleet.clock.clone()))
+        .build()
+        .unwrap();
+    fleet.clock.advance(Duration::from_secs(181));
+    helpless.start();
+    fleet.until(id, Status::Offline).await;
+    assert!(helpless.shut_down(PATIENCE).await);
+    assert_eq!(fleet.backend.count(Operation::Start), 1);
     fleet.control_plane.start();
     fleet.backend.called(Operation::Start, 2).await;
     fleet.come_online(id).await;
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_start_that_died_with_its_server_is_begun_anew() {
+    let before = Fleet::new().await;
+    before.backend.when(Operation::Start).hang();
+    let id = before.create("a").await;
+    before.backend.called(Operation::Start, 1).await;
+    let backend = ScriptedProvisioner::new();
+    let control_plane = ControlPlane::builder(before.control_plane.store().clone())
+        .clock(Arc::new(before.clock.clone()))
+        .local_backend(Arc::new(backend.clone()))
+        .build()
+        .unwrap();
+    control_plane.start();
+    backend.called(Operation::Start, 1).await;
+    let after = Fleet { control_plane, backend, clock: before.clock.clone() };
+    after.come_online(id).await;
+    after.down().await;
+}
+
+#[tokio::test]
+async fn a_deadline_beyond_all_reckoning_is_none() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let body = Bytes::from_static(br#"{"method":"m"}"#);
+    let call = Call { target: id, caller: Caller::Operator, body, deadline: Some(Some(Duration::MAX)) };
+    // Whatever becomes of the call, it does not end by a panic.
+    if let Err(error) = fleet.control_plane.call(call).await {
+        assert_ne!(error.kind(), ErrorKind::Unexpected, "{error:?}");
+    }
     fleet.down().await;
 }
 

@@ -146,12 +146,14 @@ impl ControlPlane {
                 let whole = answer.body.len() <= ANNOUNCED_LIMIT;
                 let body =
                     if whole { serde_json::from_slice(&answer.body).unwrap_or(Value::Null) } else { Value::Null };
-                let payload = json!({
+                let mut payload = json!({
                     "response_body": body,
-                    "truncated": !whole,
                     "method": method,
                     "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 });
+                if !whole {
+                    payload["truncated"] = true.into();
+                }
                 self.announce(self.event(EventKind::A2aResponse, call.target, payload));
             }
             Caller::Workspace(id) => {
