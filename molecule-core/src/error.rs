@@ -45,6 +45,8 @@ error_kinds! {
     Conflict,
     /// The input is over its limit.
     TooLarge,
+    /// There are as many as there may be, or it was asked for too often.
+    LimitReached,
     /// The configured parts cannot do this.
     Unsupported,
     /// A part this depends on is away for now: the store, the backend, an agent without an address.

@@ -4,6 +4,7 @@ mod authenticate;
 mod directory;
 mod heartbeat;
 mod register;
+mod tokens;
 
 pub use self::{
     directory::Whereabouts,

@@ -30,9 +30,10 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-pub use self::tokens::TokenOwner;
+pub use self::tokens::{Token, TokenOwner};
 pub(crate) use self::{
     memory::Condition,
+    tokens::Added,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
 use self::{

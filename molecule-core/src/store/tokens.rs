@@ -22,6 +22,13 @@ statements! {
     REVOKE_ALL = "UPDATE workspace_auth_tokens SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL";
     OWNER = "SELECT t.id, t.workspace_id, t.provision_attempt FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
+    /// Takes the lock of the row, so that tokens of one workspace are counted and issued one at a time.
+    LOCK_WORKSPACE = "UPDATE workspaces SET updated_at = updated_at WHERE id = $1 AND status <> $2";
+    COUNT_LIVE = "SELECT COUNT(*) FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL";
+    LIST_LIVE = "SELECT id, prefix, created_at, last_used_at FROM workspace_auth_tokens \
+                 WHERE workspace_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3";
+    REVOKE_ONE = "UPDATE workspace_auth_tokens SET revoked_at = $3 \
+                  WHERE id = $2 AND workspace_id = $1 AND revoked_at IS NULL";
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL)";
     ANY_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
                 WHERE t.revoked_at IS NULL AND w.status <> $1)";
@@ -40,11 +47,35 @@ row! {
     }
 }
 
-/// Inserts a token unless the workspace has a live one, within a transaction that already changed the
-/// workspace's row and so holds its lock: two callers never both get one.
-macro_rules! insert_first_token {
-    ($tx:expr, $token:expr) => {
-        sqlx::query($crate::store::tokens::INSERT_FIRST)
+row! {
+    /// What is known of a live token: everything but its text.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Token {
+        /// Its id, by which it is revoked.
+        pub id: TokenId,
+        /// Its first 8 characters, to tell it from others.
+        pub prefix: String,
+        /// When it was issued.
+        pub created_at: DateTime<Utc>,
+        /// When it was presented last, late by at most one [`Config::telemetry_tick`](crate::config::Config).
+        pub last_used_at: Option<DateTime<Utc>>,
+    }
+}
+
+/// What became of an additional token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    Kept,
+    /// The workspace has as many live tokens as it may have.
+    Full,
+    /// The workspace is unknown or removed.
+    NoWorkspace,
+}
+
+/// Inserts a token by the named statement, within a transaction. True when it was inserted.
+macro_rules! insert_token {
+    ($tx:expr, $statement:expr, $token:expr) => {
+        sqlx::query($statement)
             .bind($token.id)
             .bind($token.workspace_id)
             .bind(&$token.hash[..])
@@ -56,6 +87,15 @@ macro_rules! insert_first_token {
             .map(|done| done.rows_affected() == 1)
     };
 }
+pub(crate) use insert_token;
+
+/// Inserts a token unless the workspace has a live one, within a transaction that already changed the
+/// workspace's row and so holds its lock: two callers never both get one.
+macro_rules! insert_first_token {
+    ($tx:expr, $token:expr) => {
+        $crate::store::tokens::insert_token!($tx, $crate::store::tokens::INSERT_FIRST, $token)
+    };
+}
 pub(crate) use insert_first_token;
 
 impl Store {
@@ -63,19 +103,52 @@ impl Store {
     pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<()> {
         in_transaction!(self.writer(), |tx| {
             sqlx::query(REVOKE_ALL).bind(token.workspace_id).bind(token.created_at).execute(&mut *tx).await?;
-            sqlx::query(INSERT)
-                .bind(token.id)
-                .bind(token.workspace_id)
-                .bind(&token.hash[..])
-                .bind(&token.prefix)
-                .bind(token.created_at)
-                .bind(token.provision_attempt)
-                .execute(&mut *tx)
-                .await?;
+            insert_token!(tx, INSERT, token)?;
             Ok(())
         })?;
         self.memory.changed(token.workspace_id);
         Ok(())
+    }
+
+    /// Keeps `token` beside the live ones of its workspace, if there are fewer than `limit` of them.
+    pub(crate) async fn add_token(&self, token: &NewToken, limit: u32) -> Result<Added> {
+        in_transaction!(self.writer(), |tx| {
+            let locked = sqlx::query(LOCK_WORKSPACE).bind(token.workspace_id).bind(Status::Removed);
+            if locked.execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok(Added::NoWorkspace);
+            }
+            let live: i64 = sqlx::query_scalar(COUNT_LIVE).bind(token.workspace_id).fetch_one(&mut *tx).await?;
+            if live >= i64::from(limit) {
+                return Ok(Added::Full);
+            }
+            insert_token!(tx, INSERT, token)?;
+            Ok(Added::Kept)
+        })
+    }
+
+    /// The live tokens of `id`, newest first: `limit` of them after the first `offset`.
+    pub(crate) async fn live_tokens(&self, id: WorkspaceId, limit: u32, offset: u32) -> Result<Vec<Token>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(LIST_LIVE)
+            .bind(id)
+            .bind(i64::from(limit))
+            .bind(i64::from(offset))
+            .fetch_all(p)
+            .await)?)
+    }
+
+    /// Revokes one live token of `id`. False where it has none by that id.
+    pub(crate) async fn revoke_token(&self, id: WorkspaceId, token: TokenId, now: DateTime<Utc>) -> Result<bool> {
+        let revoked = on_pool!(self.writer(), |p| sqlx::query(REVOKE_ONE)
+            .bind(id)
+            .bind(token)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected() == 1))?;
+        if revoked {
+            self.memory.changed(id);
+        }
+        Ok(revoked)
     }
 
     /// Revokes every live token of `id`. Repeating it changes nothing.

@@ -13,7 +13,7 @@ use crate::{
     events::{Event, EventKind},
     id::{AttemptId, EventId, WorkspaceId},
     identity::{self, NewToken},
-    store::{Condition, NewWorkspace, Registration, Store, suite_access as gate},
+    store::{Added, Condition, NewWorkspace, Registration, Store, suite_access as gate},
     workspace::{Access, DeliveryMode, Status},
 };
 
@@ -194,6 +194,34 @@ cases! {
         assert!(store.remove(&[(new.id, gone, event(new.id, 2))]).await.unwrap());
         assert!(store.token_owner(&third.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
+    }
+
+    /// Tokens are added up to the limit, however many at once, and revoked one by one
+    async fn adds_and_revokes_tokens(store: Store) {
+        let (new, other) = (workspace(), workspace());
+        insert(&store, &new).await;
+        assert_eq!(store.add_token(&token(other.id), 3).await.unwrap(), Added::NoWorkspace);
+        let tokens: Vec<NewToken> = (0..6).map(|_| token(new.id)).collect();
+        let added = join_all(tokens.iter().map(|token| store.add_token(token, 3))).await;
+        let kept: Vec<bool> = added.into_iter().map(|added| added.unwrap() == Added::Kept).collect();
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), 3);
+        let live = store.live_tokens(new.id, 10, 0).await.unwrap();
+        assert_eq!(live.len(), 3);
+        assert_eq!(store.live_tokens(new.id, 1, 2).await.unwrap(), live[2..]);
+        let first = tokens.iter().find(|token| token.id == live[0].id).unwrap();
+        assert_eq!((&live[0].prefix, live[0].created_at, live[0].last_used_at), (&first.prefix, at(0), None));
+
+        assert!(store.token_owner(&first.hash, at(1)).await.unwrap().is_some());
+        insert(&store, &other).await;
+        assert!(!store.revoke_token(other.id, first.id, at(2)).await.unwrap(), "it is another workspace's");
+        assert!(store.revoke_token(new.id, first.id, at(2)).await.unwrap());
+        assert!(!store.revoke_token(new.id, first.id, at(3)).await.unwrap());
+        assert!(store.token_owner(&first.hash, at(3)).await.unwrap().is_none());
+        assert_eq!(store.live_tokens(new.id, 10, 0).await.unwrap(), live[1..]);
+        assert_eq!(store.add_token(first, 2).await.unwrap(), Added::Full);
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        assert!(store.remove(&[(new.id, gone, event(new.id, 4))]).await.unwrap());
+        assert_eq!(store.add_token(&token(new.id), 3).await.unwrap(), Added::NoWorkspace);
     }
 
     /// Removing several workspaces is all or nothing

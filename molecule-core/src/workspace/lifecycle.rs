@@ -355,7 +355,7 @@ fn create_failed(error: Error) -> Error {
 }
 
 /// Says what failed, where the store does not say already that it is away.
-fn said(error: Error, message: &'static str) -> Error {
+pub(crate) fn said(error: Error, message: &'static str) -> Error {
     match error.kind() {
         ErrorKind::Unavailable => error,
         _ => error.with_message(message),

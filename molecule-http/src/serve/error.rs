@@ -32,6 +32,7 @@ pub(crate) fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::Removed => StatusCode::GONE,
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::LimitReached => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Upstream => StatusCode::BAD_GATEWAY,
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_status() {
         let table: Vec<u16> = ErrorKind::ALL.iter().map(|kind| status_of(*kind).as_u16()).collect();
-        assert_eq!(table, [400, 401, 403, 402, 404, 410, 409, 413, 501, 503, 502, 500]);
+        assert_eq!(table, [400, 401, 403, 402, 404, 410, 409, 413, 429, 501, 503, 502, 500]);
     }
 
     #[tokio::test]

@@ -4,12 +4,12 @@ use std::convert::Infallible;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
     http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
 };
 use molecule_core::{
     Error, ErrorKind,
-    id::WorkspaceId,
+    id::{TokenId, WorkspaceId},
     identity::{Credential, Exposure},
 };
 use serde::de::DeserializeOwned;
@@ -66,10 +66,28 @@ impl FromRequestParts<AppState> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let invalid = || Error::invalid("invalid workspace ID");
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
-        Ok(Self(id.parse().map_err(|_| invalid())?))
+        let id = named(parts, state, "id").await.and_then(|id| id.parse().ok());
+        Ok(Self(id.ok_or_else(|| Error::invalid("invalid workspace ID"))?))
     }
+}
+
+/// The token that the path names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedToken(pub(crate) TokenId);
+
+impl FromRequestParts<AppState> for NamedToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let id = named(parts, state, "token_id").await.and_then(|id| id.parse().ok());
+        Ok(Self(id.ok_or_else(|| Error::invalid("invalid id"))?))
+    }
+}
+
+/// The part of the path that its route calls `name`; none where it can't be read.
+async fn named(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
+    let params = RawPathParams::from_request_parts(parts, state).await.ok()?;
+    params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
 /// The workspace that the path names, and proof that the caller may act for it.

@@ -34,6 +34,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::workspaces::read, routes::workspaces::delete))
         .routes(routes!(routes::workspaces::restart))
         .routes(routes!(routes::workspaces::logs))
+        .routes(routes!(routes::tokens::list, routes::tokens::issue))
+        .routes(routes!(routes::tokens::revoke))
         .routes(routes!(routes::a2a::call))
         .routes(routes!(routes::registry::register))
         .routes(routes!(routes::registry::heartbeat))

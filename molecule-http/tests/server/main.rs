@@ -17,3 +17,4 @@ mod startup;
 mod stub;
 #[path = "../../../molecule-core/tests/support/mod.rs"]
 mod support;
+mod tokens;

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod operations;
 pub(crate) mod registry;
 pub(crate) mod socket;
+pub(crate) mod tokens;
 pub(crate) mod workspaces;
 
 use serde::Serialize;
