@@ -121,6 +121,15 @@ async fn steady_beats_on_postgres() {
     steady_beats_cost_next_to_nothing(fleet, 600).await;
 }
 
+async fn refused_within_a_second(replica: &Fleet, token: &SecretString) {
+    let refused = tokio::time::timeout(Duration::from_secs(1), async {
+        while replica.control_plane.authenticate(Some(token.expose_secret())).await.unwrap() != Credential::Unknown {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    refused.await.expect("the replica hears of it within a second");
+}
+
 #[tokio::test]
 async fn a_token_revoked_on_one_replica_is_refused_by_the_other_within_a_second() {
     let Some(database) = support::postgres_database().await else { return };
@@ -137,13 +146,14 @@ async fn a_token_revoked_on_one_replica_is_refused_by_the_other_within_a_second(
     let reads = other.control_plane.store().statements().reads;
     other.beat(&agent).await.unwrap();
     assert_eq!(other.control_plane.store().statements().reads, reads, "the other replica knows it by heart");
+    let second = one.control_plane.issue_token(agent.0).await.unwrap().token;
+    other.beat(&(agent.0, second.clone())).await.unwrap();
+    let newest = one.control_plane.tokens(agent.0, 1, 0).await.unwrap().remove(0);
+    one.control_plane.revoke_token(agent.0, newest.id).await.unwrap();
+    refused_within_a_second(&other, &second).await;
+    other.beat(&agent).await.expect("its other token stays good");
     one.control_plane.delete(agent.0, true, false).await.unwrap();
-    let refused = tokio::time::timeout(Duration::from_secs(1), async {
-        while other.control_plane.authenticate(Some(agent.1.expose_secret())).await.unwrap() != Credential::Unknown {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    refused.await.expect("the other replica hears of it within a second");
+    refused_within_a_second(&other, &agent.1).await;
     assert!(other.beat(&agent).await.is_err());
     for fleet in [one, other] {
         assert!(fleet.control_plane.shut_down(PATIENCE).await);
