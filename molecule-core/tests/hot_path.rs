@@ -148,8 +148,10 @@ async fn a_token_revoked_on_one_replica_is_refused_by_the_other_within_a_second(
     assert_eq!(other.control_plane.store().statements().reads, reads, "the other replica knows it by heart");
     let second = one.control_plane.issue_token(agent.0).await.unwrap().token;
     other.beat(&(agent.0, second.clone())).await.unwrap();
-    let newest = one.control_plane.tokens(agent.0, 1, 0).await.unwrap().remove(0);
-    one.control_plane.revoke_token(agent.0, newest.id).await.unwrap();
+    let live = one.control_plane.tokens(agent.0, 10, 0).await.unwrap();
+    // Both were issued at the same instant of this clock.
+    let listed = live.iter().find(|token| second.expose_secret().starts_with(&token.prefix)).unwrap();
+    one.control_plane.revoke_token(agent.0, listed.id).await.unwrap();
     refused_within_a_second(&other, &second).await;
     other.beat(&agent).await.expect("its other token stays good");
     one.control_plane.delete(agent.0, true, false).await.unwrap();
