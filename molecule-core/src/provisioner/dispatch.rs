@@ -3,13 +3,19 @@
 //! The entry is logged before anything else, a panic is contained, and every failure goes through one path that is
 //! guarded by the try it belongs to: a late result of an earlier try changes nothing.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Workload, prepare};
+use super::{ControlPlaneProvisioner, Instance, StartSpec, Workload, prepare};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
@@ -139,12 +145,21 @@ impl ControlPlane {
             Backend::ControlPlane(provisioner) => {
                 // The token is issued by the register call that the machine makes without one.
                 self.inner.store.revoke_tokens(workspace.id, self.now()).await?;
-                let failed = |error: Error| error.with_message("provisioning failed");
-                (None, Some(provisioner.start(&spec).await.map_err(failed)?.instance_id))
+                // What the control plane said is for the log.
+                let failed = |error: Error| Error::new(error.kind(), "provisioning failed").caused_by(error);
+                (None, Some(self.start_machine(provisioner, spec).await.map_err(failed)?.instance_id))
             }
         };
-        let kept =
-            self.inner.store.assign(workspace.id, job.attempt, url.as_deref(), instance.as_deref(), self.now()).await?;
+        let assigned =
+            self.inner.store.assign(workspace.id, job.attempt, url.as_deref(), instance.as_deref(), self.now()).await;
+        let kept = match assigned {
+            Ok(kept) => kept,
+            Err(error) => {
+                // Nobody would ever find again what was started.
+                self.discard(workspace.id, instance.as_deref()).await;
+                return Err(error);
+            }
+        };
         if kept {
             tracing::info!(workspace.id = %workspace.id, attempt = %job.attempt, "started; waiting for the agent");
         } else {
@@ -152,6 +167,26 @@ impl ControlPlane {
             self.discard(workspace.id, instance.as_deref()).await;
         }
         Ok(())
+    }
+
+    /// Asks for a machine, and sees the call through also where nobody waits for it any more: a machine whose name
+    /// was not heard could never be given back.
+    async fn start_machine(&self, provisioner: &Arc<dyn ControlPlaneProvisioner>, spec: StartSpec) -> Result<Instance> {
+        let (this, provisioner) = (self.clone(), Arc::clone(provisioner));
+        let (tell, told) = oneshot::channel();
+        let call = self.inner.tasks.spawn(async move {
+            if let Err(Ok(Instance { instance_id })) = tell.send(provisioner.start(&spec).await) {
+                tracing::warn!(workspace.id = %spec.workspace_id, "a machine came up that nobody waits for any more");
+                this.discard(spec.workspace_id, Some(&instance_id)).await;
+            }
+        });
+        match told.await {
+            Ok(started) => started,
+            Err(_) => match call.await {
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                _ => Err(Error::new(ErrorKind::Unexpected, "the call to the control plane ended without an answer")),
+            },
+        }
     }
 
     /// Stops what a try started that was superseded or given up, and clears its storage where the workspace is gone.

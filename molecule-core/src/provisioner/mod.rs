@@ -13,6 +13,7 @@ pub(crate) mod attempts;
 pub(crate) mod dispatch;
 pub mod image_ref;
 pub(crate) mod prepare;
+pub mod remote;
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 

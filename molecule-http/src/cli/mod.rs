@@ -77,7 +77,7 @@ fn secret(text: &str) -> Result<SecretString, Infallible> {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Run the reference agent, which answers by repeating what it is told
     Agent(agent::AgentArgs),
     /// Print the OpenAPI document of the server
@@ -117,7 +117,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Ok(Session { client: Client::new(target)?, json: global.json })
     };
     match command {
-        Command::Serve(args) => serve::run(args, global.data_dir).await,
+        Command::Serve(args) => serve::run(*args, global.data_dir).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Openapi => output::line(serve::openapi().trim_end()),
         Command::Create(args) => create::run(args, &session(&global)?).await,

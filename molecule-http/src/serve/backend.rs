@@ -7,10 +7,14 @@ use molecule_core::{
     provisioner::{
         docker::{DockerConfig, DockerProvisioner},
         process::{DEFAULT_STOP_GRACE, ProcessConfig, ProcessProvisioner},
+        remote::RemoteProvisioner,
     },
 };
 
-use super::settings::{ProvisionerChoice, Settings};
+use super::{
+    remote,
+    settings::{ProvisionerChoice, Settings},
+};
 
 /// What a child process may know of this server's own environment.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TERM"];
@@ -20,6 +24,7 @@ const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TERM"];
 pub(crate) enum Chosen {
     Docker { backend: Arc<DockerProvisioner>, gateway: Option<IpAddr> },
     Process(Arc<ProcessProvisioner>),
+    ControlPlane(Arc<RemoteProvisioner>),
     None,
 }
 
@@ -41,15 +46,10 @@ pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
             tracing::info!("no backend, as asked for; only external agents can join");
             Ok(Chosen::None)
         }
-        ProvisionerChoice::ControlPlane => Err(Error::new(
-            ErrorKind::Unsupported,
-            "--provisioner control-plane is not part of this build; choose docker, process or none",
-        )),
-        ProvisionerChoice::Auto if settings.org_id.is_some() => Err(Error::new(
-            ErrorKind::Unsupported,
-            "MOLECULE_ORG_ID asks for the control-plane backend, which is not part of this build; \
-             choose --provisioner docker, process or none",
-        )),
+        ProvisionerChoice::ControlPlane => Ok(Chosen::ControlPlane(remote::provisioner(settings)?)),
+        ProvisionerChoice::Auto if settings.remote.org_id().is_some() => {
+            Ok(Chosen::ControlPlane(remote::provisioner(settings)?))
+        }
         ProvisionerChoice::Auto => match docker(settings).await {
             Ok(chosen) => {
                 tracing::info!("workspaces run in Docker containers: a daemon answered");

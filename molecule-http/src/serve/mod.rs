@@ -7,6 +7,7 @@ mod guard;
 mod metrics;
 mod operator_token;
 mod origin;
+mod remote;
 mod router;
 mod routes;
 mod settings;
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let control_plane = match &chosen {
         Chosen::Docker { backend, .. } => builder.local_backend(backend.clone()).build()?,
         Chosen::Process(backend) => builder.local_backend(backend.clone()).build()?,
+        Chosen::ControlPlane(backend) => builder.control_plane_backend(backend.clone()).build()?,
         Chosen::None => builder.build()?,
     };
     let stop = CancellationToken::new();
@@ -149,7 +151,7 @@ async fn shut_down(state: AppState, mut servers: JoinSet<std::io::Result<()>>, c
     match chosen {
         Chosen::Docker { backend, .. } => backend.shutdown().await,
         Chosen::Process(backend) => backend.shutdown().await,
-        Chosen::None => {}
+        Chosen::ControlPlane(_) | Chosen::None => {}
     }
     state.control_plane.store().close().await;
     if running > 0 {
@@ -182,7 +184,7 @@ fn database_url(settings: &Settings) -> Result<SecretString, Error> {
 
 /// A backend sees the workloads of its own host alone: two servers would take each other's for lost.
 async fn claim(store: &Store, chosen: &Chosen) -> Result<Option<Claim>, Error> {
-    if matches!(chosen, Chosen::None) {
+    if matches!(chosen, Chosen::ControlPlane(_) | Chosen::None) {
         return Ok(None);
     }
     match store.claim().await? {

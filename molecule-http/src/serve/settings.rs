@@ -11,6 +11,7 @@ use molecule_core::{Error, net::Policy};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::remote::RemoteArgs;
 use crate::{logging::LogFormat, paths};
 
 const DEFAULT_PORT: u16 = 8080;
@@ -113,9 +114,8 @@ pub(crate) struct ServeArgs {
     #[arg(env = "MOLECULE_DEPLOY_MODE", long, hide = true)]
     deploy_mode: Option<String>,
 
-    /// The organisation whose machines another control plane provides.
-    #[arg(env = "MOLECULE_ORG_ID", long, hide = true)]
-    org_id: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
 
     /// How often the health sweep looks, in milliseconds.
     #[arg(long, env = "MOLECULE_HEALTH_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
@@ -172,7 +172,7 @@ pub(crate) struct Settings {
     pub(crate) docker_host: Option<String>,
     pub(crate) development: bool,
     pub(crate) address_policy: Policy,
-    pub(crate) org_id: Option<String>,
+    pub(crate) remote: RemoteArgs,
     pub(crate) health_tick: Option<Duration>,
     pub(crate) timeout_tick: Option<Duration>,
     pub(crate) agent_command: Option<PathBuf>,
@@ -186,7 +186,6 @@ impl ServeArgs {
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
         let environment = self.environment.unwrap_or_default().trim().to_lowercase();
         let development = matches!(environment.as_str(), "dev" | "development");
-        let org_id = given(self.org_id);
         let url = |url: Option<String>| url.map(|url| url.trim().trim_end_matches('/').to_owned());
         let secret = |secret: Option<SecretString>| {
             secret.filter(|secret| !secrecy::ExposeSecret::expose_secret(secret).trim().is_empty())
@@ -219,8 +218,8 @@ impl ServeArgs {
             a2a_idle: self.a2a_idle_timeout_seconds.or(file.a2a_idle_timeout_seconds).map(Duration::from_secs),
             docker_host: given(self.docker_host).or(given(file.docker_host)),
             development,
-            address_policy: address_policy(development, self.deploy_mode.as_deref(), org_id.is_some())?,
-            org_id,
+            address_policy: address_policy(development, self.deploy_mode.as_deref(), self.remote.org_id().is_some())?,
+            remote: self.remote,
             health_tick: self.health_tick_ms.map(Duration::from_millis),
             timeout_tick: self.timeout_tick_ms.map(Duration::from_millis),
             agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),

@@ -6,6 +6,7 @@ mod failing;
 mod flow;
 mod gates;
 mod input;
+mod machines;
 mod openapi;
 mod operations;
 mod process;

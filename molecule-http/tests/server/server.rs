@@ -180,8 +180,8 @@ impl Server {
     async fn try_start(&mut self) -> bool {
         let began = self.log().len();
         let mut child = process::molecule(self.home.path())
-            .args(["serve", "--provisioner", self.setup.provisioner])
-            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
+            .env("MOLECULE_PROVISIONER", self.setup.provisioner)
             .envs(self.setup.env.iter().map(|(name, value)| (name, value)))
             .spawn()
             .expect("the binary starts");

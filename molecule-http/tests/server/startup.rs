@@ -148,7 +148,9 @@ fn backends_that_are_not_there() {
     assert_refuses(&["--listen", "127.0.0.1:0", "--provisioner", "docker"], &[gone], 1, &["docker", gone.1]);
     assert_refuses(&["--listen", "0.0.0.0:0"], &open, 1, &["Docker", "--provisioner process"]);
     let control_plane = ["--listen", "127.0.0.1:0", "--provisioner", "control-plane"];
-    assert_refuses(&control_plane, &[], 1, &["control-plane"]);
+    assert_refuses(&control_plane, &[], 2, &["control-plane", "MOLECULE_ORG_ID"]);
+    let organisation = ("MOLECULE_ORG_ID", "org-1");
+    assert_refuses(&control_plane, &[organisation, ("CP_PROVISION_URL", "api.example")], 2, &["api.example", "http"]);
 }
 
 #[tokio::test]

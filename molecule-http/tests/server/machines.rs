@@ -1,0 +1,168 @@
+//! Workspaces on machines of another control plane: the example of the library, with child processes as machines.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    process,
+    server::{Server, Setup, until},
+};
+
+const SECRET: &str = "between-control-planes";
+
+/// The other control plane, gone with the value, as are its machines.
+struct Owner {
+    root: TempDir,
+    url: String,
+    child: Child,
+}
+
+impl Owner {
+    fn start() -> Self {
+        let test = std::env::current_exe().expect("this test has a path");
+        let program = test.ancestors().nth(2).expect("it lies in deps").join("examples/control_plane");
+        assert!(program.is_file(), "build it with `cargo build -p molecule-core --example control_plane`");
+        let root = tempfile::tempdir().expect("a folder can be made");
+        let mut child = Command::new(program)
+            .arg("--process")
+            .arg(root.path())
+            .args([env!("CARGO_BIN_EXE_molecule"), "agent", "--listen-host", "localhost"])
+            .env_clear()
+            .env("CP_SECRET", SECRET)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        stdout.read_line(&mut line).expect("it says where it is");
+        let url = line.trim().strip_prefix("listening on ").expect("it says where it is").to_owned();
+        Self { root, url, child }
+    }
+
+    /// A server whose workspaces run here.
+    fn server(&self) -> Setup {
+        Setup::none()
+            .env("MOLECULE_PROVISIONER", "control-plane")
+            .env("CP_PROVISION_URL", &self.url)
+            .env("MOLECULE_CP_SHARED_SECRET", SECRET)
+            .env("MOLECULE_ORG_ID", "org-1")
+            // The machines are processes of this host, which an organisation's private network is not.
+            .env("MOLECULE_DEPLOY_MODE", "self-hosted")
+    }
+
+    fn folder(&self, id: &str) -> PathBuf {
+        self.root.path().join(id)
+    }
+
+    /// The process that is the machine of a workspace.
+    fn machine(&self, id: &str) -> i32 {
+        let record = fs::read(self.folder(id).join("process.json")).expect("it has a machine");
+        let record: Value = serde_json::from_slice(&record).expect("the record is JSON");
+        record["process"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("it runs")
+    }
+
+    fn machines(&self) -> Vec<i32> {
+        process::processes_that_mention(&self.root.path().display().to_string())
+    }
+
+    fn go_away(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.machines().into_iter().for_each(process::kill);
+    }
+}
+
+async fn online(server: &Server, owner: &Owner, name: &str) -> (String, i32) {
+    let id = server.create(name).await;
+    server.until_status(&id, "online").await;
+    let machine = owner.machine(&id);
+    (id, machine)
+}
+
+#[tokio::test]
+async fn a_workspace_lives_on_a_machine_of_another_control_plane() {
+    let owner = Owner::start();
+    let server = owner.server().start().await;
+    let (id, first) = online(&server, &owner, "coder").await;
+    server.assert_answers(&id, "good morning").await;
+    // The agent was given its token by its own first register call.
+    assert!(owner.folder(&id).join("configs/.auth_token").is_file());
+
+    let restarted = server.post(&format!("/workspaces/{id}/restart"), &serde_json::json!({})).await;
+    assert_eq!(restarted.status, 200, "{restarted:?}");
+    until("another machine runs in place of the first", async || {
+        let machines = owner.machines();
+        (machines.len() == 1 && machines[0] != first).then_some(())
+    })
+    .await;
+    server.until_status(&id, "online").await;
+    server.assert_answers(&id, "good evening").await;
+
+    let deleted = server.delete(&format!("/workspaces/{id}?confirm=true")).await;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+    assert_eq!(owner.machines(), Vec::<i32>::new());
+    assert!(!owner.folder(&id).exists());
+}
+
+#[tokio::test]
+async fn a_machine_that_died_is_noticed_by_the_next_call_and_replaced() {
+    let owner = Owner::start();
+    let server = owner.server().start().await;
+    let (id, machine) = online(&server, &owner, "coder").await;
+    process::kill(machine);
+    until("a call finds it dead", async || {
+        let request = serde_json::json!({"method": "message/send", "params": {"message": {
+            "role": "user", "parts": [{"kind": "text", "text": "are you there?"}],
+        }}});
+        let answer = server.post(&format!("/workspaces/{id}/a2a"), &request).await;
+        assert!(matches!(answer.status, 502 | 503), "{answer:?}");
+        (answer.json()["restarting"] == true).then_some(())
+    })
+    .await;
+    server.until_status(&id, "online").await;
+    assert_ne!(owner.machine(&id), machine);
+    server.assert_answers(&id, "still here").await;
+}
+
+#[tokio::test]
+async fn a_delete_that_cannot_give_the_machine_back_says_so() {
+    let mut owner = Owner::start();
+    let server = owner.server().start().await;
+    let (id, machine) = online(&server, &owner, "coder").await;
+    owner.go_away();
+    let deleted = server.delete(&format!("/workspaces/{id}?confirm=true")).await;
+    assert_eq!((deleted.status, &deleted.json()["stop_failures"]), (500, &serde_json::json!(1)), "{deleted:?}");
+    assert!(deleted.error().contains(&id), "{deleted:?}");
+    assert_eq!(owner.machines(), [machine]);
+}
+
+#[tokio::test]
+async fn a_start_that_the_control_plane_refuses_fails_and_tells_nothing_of_it() {
+    let owner = Owner::start();
+    let server = owner.server().env("MOLECULE_CP_SHARED_SECRET", "another").start().await;
+    let id = server.create("coder").await;
+    server.until_status(&id, "failed").await;
+    let events = server.events(&id).await;
+    let (kind, payload) = events.last().expect("there are events");
+    assert_eq!((kind.as_str(), &payload["error"]), ("WORKSPACE_PROVISION_FAILED", &"provisioning failed".into()));
+    assert!(
+        server.log().contains("unexpected 401: unauthorized") && !server.log().contains(SECRET),
+        "{}",
+        server.log()
+    );
+}
