@@ -1,13 +1,18 @@
 //! A server as its clients see it.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use reqwest::{Client, Method, RequestBuilder, redirect};
+use reqwest::{Client, Method, RequestBuilder, header::HeaderMap, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::case::Verdict;
+use crate::case::{Feature, Target, Verdict};
 
 /// How long the server may take to answer one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +23,27 @@ pub struct Server {
     client: Client,
     base_url: String,
     token: Option<String>,
+    features: BTreeSet<Feature>,
+    /// The workspaces of the case under way.
+    made: Mutex<Vec<Uuid>>,
+}
+
+/// An external workspace that a case made, removed for good after it.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Its id.
+    pub id: Uuid,
+    /// The token of its agent.
+    pub token: String,
+}
+
+/// A request that is put together.
+#[derive(Debug)]
+pub struct Call<'a> {
+    server: &'a Server,
+    name: String,
+    request: RequestBuilder,
+    lacks_token: bool,
 }
 
 /// An answer whose body was read to its end.
@@ -25,11 +51,13 @@ pub struct Server {
 pub struct Answer {
     request: String,
     status: u16,
+    headers: HeaderMap,
     body: String,
 }
 
 impl Server {
-    /// The server at `base_url`. `token` is sent as a bearer by the cases that need to be let in, by no others.
+    /// The server at `base_url`, with every feature. `token` is the operator's, sent by the cases that need to be let in
+    /// and by no others.
     ///
     /// # Errors
     /// Where the client of this host cannot be set up.
@@ -45,41 +73,152 @@ impl Server {
             .redirect(redirect::Policy::none())
             .timeout(PATIENCE)
             .build()?;
-        Ok(Self { client, base_url: base_url.trim_end_matches('/').to_owned(), token })
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Ok(Self { client, base_url, token, features: Feature::ALL.iter().copied().collect(), made: Mutex::default() })
+    }
+
+    /// The same server, which has only these features.
+    #[must_use]
+    pub fn with_features(mut self, features: impl IntoIterator<Item = Feature>) -> Self {
+        self.features = features.into_iter().collect();
+        self
+    }
+
+    /// Where it is, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// A request to `path`, so far without a credential and a body.
+    pub fn call(&self, method: Method, path: &str) -> Call<'_> {
+        let name = format!("{method} {path}");
+        let request = self.client.request(method, format!("{}{path}", self.base_url));
+        Call { server: self, name, request, lacks_token: false }
     }
 
     /// Asks for `path` without a credential.
     pub async fn get(&self, path: &str) -> Result<Answer, Verdict> {
-        self.send(Method::GET, path, |request| request).await
+        self.call(Method::GET, path).send().await
     }
 
-    /// Asks for `path` with the credential; skips the case where there is none.
+    /// Asks for `path` as the operator.
     pub async fn get_as_admin(&self, path: &str) -> Result<Answer, Verdict> {
-        let Some(token) = &self.token else {
-            return Err(Verdict::Skipped("no token was given".to_owned()));
-        };
-        self.send(Method::GET, path, |request| request.bearer_auth(token)).await
+        self.call(Method::GET, path).admin().send().await
     }
 
     /// Posts `body` to `path` as JSON, whatever it is, without a credential.
     pub async fn post(&self, path: &str, body: &'static str) -> Result<Answer, Verdict> {
-        self.send(Method::POST, path, |request| request.header("content-type", "application/json").body(body)).await
+        self.call(Method::POST, path).text(body).send().await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        dress: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Answer, Verdict> {
-        let request = format!("{method} {path}");
-        let unanswered =
-            |error: reqwest::Error| Verdict::Failed(format!("{request}: {}", causes(&error.without_url())));
-        let response =
-            dress(self.client.request(method, format!("{}{path}", self.base_url))).send().await.map_err(&unanswered)?;
-        let status = response.status().as_u16();
+    /// Posts `body` to `path` as the operator.
+    pub async fn post_as_admin(&self, path: &str, body: &Value) -> Result<Answer, Verdict> {
+        self.call(Method::POST, path).admin().json(body).send().await
+    }
+
+    /// Makes an external workspace, with the members of `more` besides. It waits for its agent.
+    pub async fn external(&self, name: &str, more: &Value) -> Result<Workspace, Verdict> {
+        let mut body = json!({"name": name, "external": true});
+        if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+            body.extend(more.clone());
+        }
+        let answer = self.post_as_admin("/workspaces", &body).await?;
+        let created = answer.json(201)?;
+        let id: Uuid = created["id"]
+            .as_str()
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(|| answer.wrong("an id that is a UUID"))?;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        let token = created["connection"]["auth_token"].as_str();
+        let token = token.ok_or_else(|| answer.wrong("connection.auth_token"))?.to_owned();
+        Ok(Workspace { id, token })
+    }
+
+    /// Makes an external workspace whose agent has registered, to be polled.
+    pub async fn member(&self, name: &str, more: &Value) -> Result<Workspace, Verdict> {
+        let workspace = self.external(name, more).await?;
+        let body = json!({
+            "id": workspace.id, "url": "", "delivery_mode": "poll", "agent_card": {"name": name, "skills": []},
+        });
+        self.call(Method::POST, "/registry/register").bearer(&workspace.token).json(&body).send().await?.json(200)?;
+        Ok(workspace)
+    }
+
+    /// Takes note of a workspace that a case made by itself, to be removed after it.
+    pub fn made(&self, id: Uuid) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+}
+
+impl Target for Server {
+    fn features(&self) -> &BTreeSet<Feature> {
+        &self.features
+    }
+
+    async fn tidy(&self) -> Result<(), String> {
+        // Children after their parents.
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in made {
+            let path = format!("/workspaces/{id}?confirm=true&purge=true");
+            match self.call(Method::DELETE, &path).admin().send().await {
+                Ok(answer) if answer.status == 200 => {}
+                Ok(answer) => return Err(format!("{path}: {}", answer.status)),
+                Err(verdict) => return Err(format!("{path}: {verdict:?}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Call<'_> {
+    /// With the operator's token; the case is skipped where there is none.
+    #[must_use]
+    pub fn admin(mut self) -> Self {
+        match &self.server.token {
+            Some(token) => self.request = self.request.bearer_auth(token),
+            None => self.lacks_token = true,
+        }
+        self
+    }
+
+    /// With this bearer.
+    #[must_use]
+    pub fn bearer(mut self, token: &str) -> Self {
+        self.request = self.request.bearer_auth(token);
+        self
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn json(self, body: &Value) -> Self {
+        self.text(body.to_string())
+    }
+
+    /// With this body, which is said to be JSON, whatever it is.
+    #[must_use]
+    pub fn text(mut self, body: impl Into<reqwest::Body>) -> Self {
+        self.request = self.request.header("content-type", "application/json").body(body);
+        self
+    }
+
+    /// Sends it and reads the answer.
+    pub async fn send(self) -> Result<Answer, Verdict> {
+        let Self { name, request, lacks_token, .. } = self;
+        if lacks_token {
+            return Err(Verdict::Skipped("no token was given".to_owned()));
+        }
+        let unanswered = |error: reqwest::Error| Verdict::Failed(format!("{name}: {}", causes(&error.without_url())));
+        let response = request.send().await.map_err(&unanswered)?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.text().await.map_err(&unanswered)?;
-        Ok(Answer { request, status, body })
+        Ok(Answer { request: name, status, headers, body })
     }
 }
 
@@ -95,6 +234,21 @@ fn causes(error: &dyn Error) -> String {
 }
 
 impl Answer {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// The value of a header, where it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// Demands the status, and a body in JSON, which it gives.
     pub fn json(&self, status: u16) -> Result<Value, Verdict> {
         if self.status != status {
@@ -106,6 +260,22 @@ impl Answer {
     /// Demands the status and exactly this body.
     pub fn is(&self, status: u16, body: &Value) -> Result<(), Verdict> {
         if &self.json(status)? == body { Ok(()) } else { Err(self.wrong(&format!("the body {body}"))) }
+    }
+
+    /// Demands the status and this text as `error`; other members may say more.
+    pub fn refuses(&self, status: u16, error: &str) -> Result<(), Verdict> {
+        if self.json(status)?["error"] == error { Ok(()) } else { Err(self.wrong(&format!("the error {error:?}"))) }
+    }
+
+    /// Demands the status and that the body has these members with these values; it may have others.
+    pub fn has(&self, status: u16, members: &Value) -> Result<Value, Verdict> {
+        let body = self.json(status)?;
+        for (name, value) in members.as_object().into_iter().flatten() {
+            if &body[name] != value {
+                return Err(self.wrong(&format!("{name}: {value}")));
+            }
+        }
+        Ok(body)
     }
 
     /// The verdict that something else was `expected` of this answer.

@@ -12,6 +12,6 @@ pub mod http;
 pub mod report;
 pub mod runner;
 
-pub use case::{Area, Case, Level, Verdict};
+pub use case::{Area, Case, Feature, Level, Target, Verdict};
 pub use report::{Outcome, Report, Tried};
 pub use runner::run;

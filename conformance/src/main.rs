@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use molecule_conformance::{cases, http::Server, run};
+use molecule_conformance::{Feature, cases, http::Server, run};
 
 /// Holds an implementation of the Molecule contract against its rules.
 ///
@@ -31,6 +31,12 @@ enum Target {
         /// users of the machine do not see it.
         #[arg(long, env = "MOLECULE_CONFORMANCE_TOKEN", hide_env_values = true)]
         token: Option<String>,
+        /// What the server has beyond what every one must; everything, where nothing is named.
+        #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
+        features: Vec<Feature>,
+        /// Tries only cases whose name or rule contains this.
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
         /// Prints the report as JSON.
         #[arg(long)]
         json: bool,
@@ -39,9 +45,16 @@ enum Target {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
-    let Target::Http { base_url, token, json } = Arguments::parse().target;
-    let server = Server::new(&base_url, token.filter(|token| !token.is_empty()))?;
-    let report = run(base_url, &server, &cases::http::all()).await;
+    let Target::Http { base_url, token, features, filter, json } = Arguments::parse().target;
+    let mut server = Server::new(&base_url, token.filter(|token| !token.is_empty()))?;
+    if !features.is_empty() {
+        server = server.with_features(features);
+    }
+    let mut cases = cases::http::all();
+    if let Some(text) = &filter {
+        cases.retain(|case| case.name.contains(text) || case.rule.contains(text));
+    }
+    let report = run(base_url, &server, &cases).await;
     let mut output = io::stdout().lock();
     if json {
         writeln!(output, "{}", serde_json::to_string_pretty(&report)?)?;

@@ -22,7 +22,8 @@ pub struct Tried {
     pub sentence: &'static str,
     /// The part of the contract that it belongs to.
     pub area: Area,
-    /// How much it is demanded.
+    /// How much it is demanded: `core`, or the name of the feature that it is demanded with.
+    #[serde(serialize_with = "level_name")]
     pub level: Level,
     /// The rule that it checks.
     pub rule: &'static str,
@@ -52,6 +53,13 @@ pub enum Outcome {
         /// What it lacked.
         why: String,
     },
+}
+
+fn level_name<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match level {
+        Level::Core => "core",
+        Level::Extended(feature) => feature.as_str(),
+    })
 }
 
 impl Report {

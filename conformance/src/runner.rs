@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    case::{Case, Level, Verdict},
+    case::{Case, Level, Target, Verdict},
     report::{Outcome, Report, Tried},
 };
 
@@ -11,12 +11,18 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tries `cases` on `target` in their order and reports on all of them; `name` says in the report what was tried.
-pub async fn run<T: Sync>(name: impl Into<String>, target: &T, cases: &[Case<T>]) -> Report {
+///
+/// A case about a feature that the target does not have is unsupported without being tried. What a case leaves behind is
+/// taken back before the next; where that fails, so has the case.
+pub async fn run<T: Target>(name: impl Into<String>, target: &T, cases: &[Case<T>]) -> Report {
     let mut report = Report::new(name);
     for case in cases {
-        let verdict = tokio::time::timeout(PATIENCE, (case.run)(target))
-            .await
-            .unwrap_or_else(|_| Err(Verdict::Failed(format!("no result within {} s", PATIENCE.as_secs()))));
+        let verdict = match case.level {
+            Level::Extended(feature) if !target.features().contains(&feature) => {
+                Err(Verdict::Unsupported(format!("the feature {feature} is not claimed")))
+            }
+            _ => try_once(target, case).await,
+        };
         report.add(Tried {
             name: case.name,
             sentence: case.sentence,
@@ -29,12 +35,22 @@ pub async fn run<T: Sync>(name: impl Into<String>, target: &T, cases: &[Case<T>]
     report
 }
 
+async fn try_once<T: Target>(target: &T, case: &Case<T>) -> Result<(), Verdict> {
+    let late = || Verdict::Failed(format!("no result within {} s", PATIENCE.as_secs()));
+    let verdict = tokio::time::timeout(PATIENCE, (case.run)(target)).await.unwrap_or_else(|_| Err(late()));
+    let tidied = tokio::time::timeout(PATIENCE, target.tidy()).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+    match (verdict, tidied) {
+        (Ok(()), Err(why)) => Err(Verdict::Failed(format!("what it made could not be taken back: {why}"))),
+        (verdict, _) => verdict,
+    }
+}
+
 fn judge(level: Level, verdict: Result<(), Verdict>) -> Outcome {
     match (verdict, level) {
         (Ok(()), _) => Outcome::Passed,
         (Err(Verdict::Failed(why)), _) => Outcome::Failed { why },
         (Err(Verdict::Skipped(why)), _) => Outcome::Skipped { why },
-        (Err(Verdict::Unsupported(why)), Level::Extended) => Outcome::Unsupported { why },
+        (Err(Verdict::Unsupported(why)), Level::Extended(_)) => Outcome::Unsupported { why },
         (Err(Verdict::Unsupported(why)), Level::Core) => {
             Outcome::Failed { why: format!("every implementation must support this: {why}") }
         }
@@ -43,45 +59,82 @@ fn judge(level: Level, verdict: Result<(), Verdict>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::case::Area;
+    use std::collections::BTreeSet;
 
-    fn case(name: &'static str, level: Level, run: for<'a> fn(&'a ()) -> crate::case::Trial<'a>) -> Case<()> {
+    use super::*;
+    use crate::case::{Area, Feature};
+
+    /// A target that has these features, and cannot be tidied where that is said.
+    #[derive(Default)]
+    struct Fake {
+        features: BTreeSet<Feature>,
+        untidy: bool,
+    }
+
+    impl Target for Fake {
+        fn features(&self) -> &BTreeSet<Feature> {
+            &self.features
+        }
+
+        async fn tidy(&self) -> Result<(), String> {
+            if self.untidy { Err("it is stuck".to_owned()) } else { Ok(()) }
+        }
+    }
+
+    fn case(name: &'static str, level: Level, run: for<'a> fn(&'a Fake) -> crate::case::Trial<'a>) -> Case<Fake> {
         Case { name, sentence: "It holds", area: Area::Operations, level, rule: "R-TEST-1", run }
     }
 
     #[tokio::test]
     async fn nothing_run_is_a_failure() {
-        assert!(!run("nothing", &(), &[]).await.succeeded());
-        let skipped = case("skipped", Level::Core, |()| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
-        let report = run("only skipped", &(), &[skipped]).await;
+        assert!(!run("nothing", &Fake::default(), &[]).await.succeeded());
+        let skipped = case("skipped", Level::Core, |_| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
+        let report = run("only skipped", &Fake::default(), &[skipped]).await;
         assert_eq!((report.skipped(), report.succeeded()), (1, false));
     }
 
     #[tokio::test]
     async fn every_outcome_is_counted_apart() {
-        let passes = || case("passes", Level::Core, |()| Box::pin(async { Ok(()) }));
-        let fails = case("fails", Level::Core, |()| Box::pin(async { Err(Verdict::Failed("it is not so".into())) }));
-        let lacks = |level| case("lacks", level, |()| Box::pin(async { Err(Verdict::Unsupported("no".into())) }));
-        let skips = case("skips", Level::Core, |()| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
+        let passes = || case("passes", Level::Core, |_| Box::pin(async { Ok(()) }));
+        let fails = case("fails", Level::Core, |_| Box::pin(async { Err(Verdict::Failed("it is not so".into())) }));
+        let lacks = |level| case("lacks", level, |_| Box::pin(async { Err(Verdict::Unsupported("no".into())) }));
+        let skips = case("skips", Level::Core, |_| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
         let counts = |report: &Report| (report.passed(), report.failed(), report.unsupported(), report.skipped());
 
-        let report = run("all", &(), &[passes(), fails, lacks(Level::Extended), skips]).await;
+        let extended = Level::Extended(Feature::Memory);
+        let target = Fake { features: [Feature::Memory].into(), ..Fake::default() };
+        let report = run("all", &target, &[passes(), fails, lacks(extended), skips]).await;
         assert_eq!(counts(&report), (1, 1, 1, 1));
         assert!(!report.succeeded());
 
-        let report = run("extended", &(), &[passes(), lacks(Level::Extended)]).await;
+        let report = run("extended", &target, &[passes(), lacks(extended)]).await;
         assert_eq!(counts(&report), (1, 0, 1, 0));
         assert!(report.succeeded());
 
-        let report = run("core", &(), &[passes(), lacks(Level::Core)]).await;
+        let report = run("core", &target, &[passes(), lacks(Level::Core)]).await;
         assert_eq!(counts(&report), (1, 1, 0, 0));
         assert!(!report.succeeded());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_case_that_hangs_has_failed() {
-        let hangs = case("hangs", Level::Extended, |()| Box::pin(std::future::pending()));
-        assert_eq!(run("hangs", &(), &[hangs]).await.failed(), 1);
+        let hangs = case("hangs", Level::Core, |_| Box::pin(std::future::pending()));
+        assert_eq!(run("hangs", &Fake::default(), &[hangs]).await.failed(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_claimed_is_not_tried() {
+        let never =
+            case("never", Level::Extended(Feature::Memory), |_| Box::pin(async { unreachable!("not claimed") }));
+        let report = run("nothing claimed", &Fake::default(), &[never]).await;
+        assert_eq!((report.unsupported(), report.succeeded()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn a_case_that_leaves_something_behind_has_failed() {
+        let passes = case("passes", Level::Core, |_| Box::pin(async { Ok(()) }));
+        let report = run("untidy", &Fake { untidy: true, ..Fake::default() }, &[passes]).await;
+        assert_eq!(report.failed(), 1);
+        assert!(report.to_string().contains("could not be taken back: it is stuck"), "{report}");
     }
 }

@@ -1,31 +1,22 @@
 //! What a server tells about itself.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    case::{Area, Case, Level, Verdict},
-    http::Server,
+    case::{Area, Verdict, cases},
+    http::{Server, unknown_id},
 };
 
-pub(super) fn cases() -> Vec<Case<Server>> {
-    vec![
-        Case {
-            name: "health_answers",
-            sentence: "GET /health answers ok to anyone",
-            area: Area::Operations,
-            level: Level::Core,
-            rule: "R-HEALTH-1",
-            run: |server| Box::pin(health_answers(server)),
-        },
-        Case {
-            name: "buildinfo_names_the_revision",
-            sentence: "GET /buildinfo names the revision that the server was built from to anyone",
-            area: Area::Operations,
-            level: Level::Core,
-            rule: "R-BUILDINFO-1",
-            run: |server| Box::pin(buildinfo_names_the_revision(server)),
-        },
-    ]
+cases! {
+    Area::Operations;
+    Core, "R-HEALTH-1", health_answers: "GET /health answers ok to anyone";
+    Core, "R-BUILDINFO-1", buildinfo_names_the_revision:
+        "GET /buildinfo names the revision that the server was built from to anyone";
+    Core, "R-METRICS-1", metrics_are_text: "GET /metrics answers anyone with text in the form of Prometheus";
+    Core, "R-ERROR-1", unknown_routes_answer_in_json: "A path that is no route answers 404 with an error in JSON";
+    Core, "R-ERROR-2", wrong_methods_are_refused: "A method that a route does not have is not answered with success";
+    Core, "R-HEADERS-1", answers_have_security_headers: "Every answer forbids sniffing and framing";
 }
 
 async fn health_answers(server: &Server) -> Result<(), Verdict> {
@@ -38,4 +29,36 @@ async fn buildinfo_names_the_revision(server: &Server) -> Result<(), Verdict> {
         Some(revision) if !revision.is_empty() => Ok(()),
         _ => Err(answer.wrong("a git_sha that is a string and not empty")),
     }
+}
+
+async fn metrics_are_text(server: &Server) -> Result<(), Verdict> {
+    let answer = server.get("/metrics").await?;
+    let text = answer.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
+    if answer.status() == 200 && text && answer.body().contains("# TYPE ") {
+        Ok(())
+    } else {
+        Err(answer.wrong("metrics as text/plain"))
+    }
+}
+
+async fn unknown_routes_answer_in_json(server: &Server) -> Result<(), Verdict> {
+    let answer = server.get_as_admin(&format!("/no-such-route/{}", unknown_id()?)).await?;
+    if answer.json(404)?["error"].is_string() { Ok(()) } else { Err(answer.wrong("an error")) }
+}
+
+async fn wrong_methods_are_refused(server: &Server) -> Result<(), Verdict> {
+    let answer = server.call(Method::DELETE, "/health").admin().send().await?;
+    if matches!(answer.status(), 404 | 405) { Ok(()) } else { Err(answer.wrong("404 or 405")) }
+}
+
+async fn answers_have_security_headers(server: &Server) -> Result<(), Verdict> {
+    for path in ["/health", "/workspaces/not-a-uuid", "/no-such-route"] {
+        let answer = server.get_as_admin(path).await?;
+        for (name, value) in [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY")] {
+            if answer.header(name) != Some(value) {
+                return Err(answer.wrong(&format!("the header {name}: {value}")));
+            }
+        }
+    }
+    Ok(())
 }
