@@ -167,4 +167,8 @@ pub enum Area {
     A2a,
     /// What agents remember, ask for and leave.
     Data,
+    /// What a backend promises the library.
+    Provisioner,
+    /// What the database keeps.
+    Store,
 }

@@ -26,6 +26,8 @@ pub struct Server {
     features: BTreeSet<Feature>,
     /// The workspaces of the case under way.
     made: Mutex<Vec<Uuid>>,
+    /// What was asked for so far, by method and path.
+    called: Mutex<BTreeSet<String>>,
 }
 
 /// An external workspace that a case made, removed for good after it.
@@ -74,7 +76,8 @@ impl Server {
             .timeout(PATIENCE)
             .build()?;
         let base_url = base_url.trim_end_matches('/').to_owned();
-        Ok(Self { client, base_url, token, features: Feature::ALL.iter().copied().collect(), made: Mutex::default() })
+        let features = Feature::ALL.iter().copied().collect();
+        Ok(Self { client, base_url, token, features, made: Mutex::default(), called: Mutex::default() })
     }
 
     /// The same server, which has only these features.
@@ -87,6 +90,11 @@ impl Server {
     /// Where it is, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// What was asked for so far, each as `METHOD /path`.
+    pub fn called(&self) -> BTreeSet<String> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A request to `path`, so far without a credential and a body.
@@ -210,10 +218,11 @@ impl Call<'_> {
 
     /// Sends it and reads the answer.
     pub async fn send(self) -> Result<Answer, Verdict> {
-        let Self { name, request, lacks_token, .. } = self;
+        let Self { server, name, request, lacks_token } = self;
         if lacks_token {
             return Err(Verdict::Skipped("no token was given".to_owned()));
         }
+        server.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         let unanswered = |error: reqwest::Error| Verdict::Failed(format!("{name}: {}", causes(&error.without_url())));
         let response = request.send().await.map_err(&unanswered)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -1,13 +1,24 @@
-//! `molecule-conformance`: holds a server against the contract.
+//! `molecule-conformance`: holds a server, a store or a backend against the contract.
 
 use std::{
     error::Error,
+    fs,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
-use molecule_conformance::{Feature, cases, http::Server, run};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use molecule_conformance::{
+    Feature, Outcome, Report, Tried, cases, coverage, http::Server, junit, provisioner, run_watched, shuffle, store,
+};
+use molecule_core::{
+    provisioner::{
+        docker::{DockerConfig, DockerProvisioner},
+        process::{DEFAULT_STOP_GRACE, ProcessConfig, ProcessProvisioner},
+    },
+    testing::ScriptedProvisioner,
+};
 
 /// Holds an implementation of the Molecule contract against its rules.
 ///
@@ -18,34 +29,107 @@ use molecule_conformance::{Feature, cases, http::Server, run};
 struct Arguments {
     #[command(subcommand)]
     target: Target,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Subcommand)]
 enum Target {
     /// A server at a base URL.
-    Http {
-        /// Where it is, such as http://127.0.0.1:8080.
-        #[arg(long)]
-        base_url: String,
-        /// The operator's token; cases that need it are skipped without. Better given in the environment, where other
-        /// users of the machine do not see it.
-        #[arg(long, env = "MOLECULE_CONFORMANCE_TOKEN", hide_env_values = true)]
-        token: Option<String>,
-        /// What the server has beyond what every one must; everything, where nothing is named.
-        #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
-        features: Vec<Feature>,
-        /// Tries only cases whose name or rule contains this.
-        #[arg(long, value_name = "TEXT")]
-        filter: Option<String>,
-        /// Prints the report as JSON.
-        #[arg(long)]
-        json: bool,
+    Http(HttpArgs),
+    /// The store of the library, on a database.
+    Store {
+        /// `sqlite:`, or a Postgres server with a user who may create databases; the one it names is left alone.
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// A backend that comes with the library. One of your own is tried by the library call `provisioner::run`.
+    Provisioner {
+        /// Which one.
+        name: Backend,
+        /// What runs on it: for processes a program, for Docker an image, that does what `examples/workload.rs` of the
+        /// library does.
+        #[arg(long, required_if_eq_any([("name", "process"), ("name", "docker")]))]
+        workload: Option<String>,
     },
 }
 
+#[derive(Debug, Args)]
+struct HttpArgs {
+    /// Where it is, such as http://127.0.0.1:8080.
+    #[arg(long)]
+    base_url: String,
+    /// The operator's token; cases that need it are skipped without. Better given in the environment, where other users
+    /// of the machine do not see it.
+    #[arg(long, env = "MOLECULE_CONFORMANCE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// What the server has beyond what every one must; everything, where nothing is named.
+    #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
+    features: Vec<Feature>,
+    /// Tries only cases whose name or rule contains this.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Tries the cases in an order that this number decides, in place of that of the contract.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// The OpenAPI document of the server: lists the operations in it that no case asked for.
+    #[arg(long, value_name = "FILE")]
+    openapi: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Backend {
+    Process,
+    Docker,
+    Scripted,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Prints the report as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Writes the report as JUnit XML.
+    #[arg(long, global = true, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
-    let Target::Http { base_url, token, features, filter, json } = Arguments::parse().target;
+async fn main() -> ExitCode {
+    let Arguments { target, output } = Arguments::parse();
+    match run(target, &output).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody is left to tell where this cannot be written.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
+    let report = match target {
+        Target::Http(args) => http(args).await?,
+        Target::Store { database_url } => store::run(&database_url, progress).await?,
+        Target::Provisioner { name, workload } => backend(name, workload.unwrap_or_default()).await?,
+    };
+    if let Some(path) = &output.junit {
+        fs::write(path, junit::junit(&report)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let mut stdout = io::stdout().lock();
+    if output.json {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        writeln!(stdout, "{report}")?;
+    }
+    Ok(report.succeeded())
+}
+
+async fn http(args: HttpArgs) -> Result<Report, Failure> {
+    let HttpArgs { base_url, token, features, filter, seed, openapi } = args;
     let mut server = Server::new(&base_url, token.filter(|token| !token.is_empty()))?;
     if !features.is_empty() {
         server = server.with_features(features);
@@ -54,12 +138,56 @@ async fn main() -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     if let Some(text) = &filter {
         cases.retain(|case| case.name.contains(text) || case.rule.contains(text));
     }
-    let report = run(base_url, &server, &cases).await;
-    let mut output = io::stdout().lock();
-    if json {
-        writeln!(output, "{}", serde_json::to_string_pretty(&report)?)?;
-    } else {
-        writeln!(output, "{report}")?;
+    if let Some(seed) = seed {
+        shuffle(&mut cases, seed);
     }
-    Ok(if report.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let report = run_watched(base_url, &server, &cases, progress).await;
+    if let Some(path) = openapi {
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let document = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        for operation in coverage::uncalled(&document, &server.called()) {
+            writeln!(io::stderr(), "no case asks for {operation}")?;
+        }
+    }
+    Ok(report)
+}
+
+async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
+    let mut runtime = "claude-code".to_owned();
+    Ok(match name {
+        Backend::Scripted => {
+            let backend = ScriptedProvisioner::new();
+            provisioner::run("scripted", &backend, &provisioner::Scripted(backend.clone())).await
+        }
+        Backend::Process => {
+            let folder = tempfile::tempdir()?;
+            let backend = ProcessProvisioner::new(ProcessConfig {
+                root: folder.path().to_owned(),
+                command: std::path::absolute(workload)?,
+                args: Vec::new(),
+                inherit: Vec::new(),
+                stop_grace: DEFAULT_STOP_GRACE,
+            })?;
+            provisioner::run("process", &backend, &provisioner::Plain { runtime }).await
+        }
+        Backend::Docker => {
+            let mut config = DockerConfig::default();
+            "conformance".clone_into(&mut runtime);
+            config.images.overrides.insert(runtime.clone(), workload);
+            let backend = DockerProvisioner::connect(config).await?;
+            provisioner::run("docker", &backend, &provisioner::Plain { runtime }).await
+        }
+    })
+}
+
+/// A line for each case as it was tried, beside the report.
+fn progress(tried: &Tried) {
+    let word = match tried.outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed { .. } => "FAILED",
+        Outcome::Unsupported { .. } => "unsupported",
+        Outcome::Skipped { .. } => "skipped",
+    };
+    // A run goes on where nobody watches.
+    let _ = writeln!(io::stderr(), "{word:<11} {}", tried.name);
 }

@@ -71,6 +71,11 @@ impl Report {
         self.tried.push(tried);
     }
 
+    /// What was tried.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The cases, in the order they were tried.
     pub fn tried(&self) -> &[Tried] {
         &self.tried
@@ -131,7 +136,10 @@ impl fmt::Display for Report {
                 Outcome::Unsupported { why } => ("unsupported", Some(why)),
                 Outcome::Skipped { why } => ("skipped", Some(why)),
             };
-            writeln!(f, "  {word:<11} {name}: {sentence} ({rule})")?;
+            match name == sentence {
+                true => writeln!(f, "  {word:<11} {sentence} ({rule})")?,
+                false => writeln!(f, "  {word:<11} {name}: {sentence} ({rule})")?,
+            }
             if let Some(why) = why {
                 writeln!(f, "              {why}")?;
             }

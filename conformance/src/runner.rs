@@ -15,6 +15,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A case about a feature that the target does not have is unsupported without being tried. What a case leaves behind is
 /// taken back before the next; where that fails, so has the case.
 pub async fn run<T: Target>(name: impl Into<String>, target: &T, cases: &[Case<T>]) -> Report {
+    run_watched(name, target, cases, |_| {}).await
+}
+
+/// The same, showing each case to `watch` as soon as it was tried.
+pub async fn run_watched<T: Target>(
+    name: impl Into<String>,
+    target: &T,
+    cases: &[Case<T>],
+    mut watch: impl FnMut(&Tried),
+) -> Report {
     let mut report = Report::new(name);
     for case in cases {
         let verdict = match case.level {
@@ -23,16 +33,23 @@ pub async fn run<T: Target>(name: impl Into<String>, target: &T, cases: &[Case<T
             }
             _ => try_once(target, case).await,
         };
-        report.add(Tried {
+        let tried = Tried {
             name: case.name,
             sentence: case.sentence,
             area: case.area,
             level: case.level,
             rule: case.rule,
             outcome: judge(case.level, verdict),
-        });
+        };
+        watch(&tried);
+        report.add(tried);
     }
     report
+}
+
+/// Puts `cases` into an order that `seed` alone decides, so that one which needs another before it shows.
+pub fn shuffle<T>(cases: &mut [Case<T>], seed: u64) {
+    fastrand::Rng::with_seed(seed).shuffle(cases);
 }
 
 async fn try_once<T: Target>(target: &T, case: &Case<T>) -> Result<(), Verdict> {
@@ -120,6 +137,18 @@ mod tests {
     async fn a_case_that_hangs_has_failed() {
         let hangs = case("hangs", Level::Core, |_| Box::pin(std::future::pending()));
         assert_eq!(run("hangs", &Fake::default(), &[hangs]).await.failed(), 1);
+    }
+
+    #[test]
+    fn a_seed_decides_the_order() {
+        let order = |seed| {
+            let passes = |name| case(name, Level::Core, |_| Box::pin(async { Ok(()) }));
+            let mut cases: Vec<Case<Fake>> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(passes).into();
+            shuffle(&mut cases, seed);
+            cases.iter().map(|case| case.name).collect::<String>()
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
     }
 
     #[tokio::test]

@@ -1,0 +1,105 @@
+//! A backend that implements the traits, as a library call, and the built-in ones by name.
+
+use std::io;
+
+use async_trait::async_trait;
+use molecule_core::{
+    id::WorkspaceId,
+    provisioner::StartSpec,
+    testing::{
+        ScriptedProvisioner,
+        provisioner_suite::{self, Backend, Fixture},
+    },
+    workspace::Access,
+};
+
+use crate::{
+    case::{Area, Level},
+    report::{Outcome, Report, Tried},
+};
+
+/// Tries every case of the traits on `backend`, whose workloads `fixture` describes; `name` says in the report what was
+/// tried.
+///
+/// The workload must honour the variables of `molecule-core/examples/workload.rs`, as `fixture` arranges.
+pub async fn run(name: &str, backend: &dyn Backend, fixture: &dyn Fixture) -> Report {
+    let mut report = Report::new(name);
+    let provisioner_suite::Report { passed, failed, unsupported } =
+        provisioner_suite::run_suite(backend, fixture).await;
+    let outcomes = passed.into_iter().map(|name| (name, Outcome::Passed));
+    let outcomes = outcomes.chain(failed.into_iter().map(|(name, why)| (name, Outcome::Failed { why })));
+    let lacks = || Outcome::Unsupported { why: "its capability does not declare it".to_owned() };
+    for (name, outcome) in outcomes.chain(unsupported.into_iter().map(|name| (name, lacks()))) {
+        report.add(Tried {
+            name,
+            sentence: name,
+            area: Area::Provisioner,
+            level: Level::Core,
+            rule: "molecule_core::provisioner",
+            outcome,
+        });
+    }
+    report
+}
+
+/// A workspace of `runtime` with nothing special about it.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    /// What names the image, on backends that run images.
+    pub runtime: String,
+}
+
+impl Fixture for Plain {
+    fn spec(&self, id: WorkspaceId) -> StartSpec {
+        StartSpec {
+            workspace_id: id,
+            name: "Conformance".to_owned(),
+            runtime: self.runtime.clone(),
+            tier: 2,
+            env: Default::default(),
+            files: Vec::new(),
+            workspace_dir: None,
+            access: Access::None,
+            platform_url: "http://127.0.0.1:8080".to_owned(),
+            reset_session: false,
+        }
+    }
+}
+
+/// The workloads of a [`ScriptedProvisioner`], which answer nobody.
+#[derive(Debug, Clone)]
+pub struct Scripted(pub ScriptedProvisioner);
+
+#[async_trait]
+impl Fixture for Scripted {
+    fn spec(&self, id: WorkspaceId) -> StartSpec {
+        Plain { runtime: "claude-code".to_owned() }.spec(id)
+    }
+
+    async fn status(&self, url: &str) -> io::Result<u16> {
+        if self.0.serves(url) { Ok(200) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use molecule_core::{ErrorKind, testing::Operation};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_scripted_backend_passes() {
+        let backend = ScriptedProvisioner::new();
+        let report = run("scripted", &backend, &Scripted(backend.clone())).await;
+        assert!(report.succeeded() && report.unsupported() == 1, "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_backend_with_one_fault_is_refused_by_name() {
+        let backend = ScriptedProvisioner::new();
+        backend.when(Operation::RemoveVolume).fail(ErrorKind::NotFound, "no such volume");
+        let report = run("toy", &backend, &Scripted(backend.clone())).await;
+        assert!(!report.succeeded());
+        assert!(report.to_string().contains("FAILED      Removing what is not there succeeds."), "{report}");
+    }
+}
