@@ -38,6 +38,10 @@ pub struct Config {
     pub a2a_idle: Duration,
     /// How long a call of one agent to another may take in all.
     pub a2a_ceiling: Duration,
+    /// How long the activity log is kept.
+    pub activity_retention: Duration,
+    /// How often what is older is deleted.
+    pub activity_tick: Duration,
     /// How long the clean-up of a delete may take.
     pub delete_budget: Duration,
 }
@@ -59,6 +63,8 @@ impl Default for Config {
             timeout_tick: Duration::from_secs(30),
             a2a_idle: Duration::from_secs(300),
             a2a_ceiling: Duration::from_secs(30 * 60),
+            activity_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            activity_tick: Duration::from_secs(6 * 60 * 60),
             delete_budget: Duration::from_secs(30),
         }
     }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) started_at: DateTime<Utc>,
     /// When the newest event of this process happened, in microseconds.
     newest_event: AtomicI64,
+    /// How many rows of the activity log could not be written.
+    pub(crate) activity_lost: AtomicU64,
 }
 
 /// Where workspaces run.
@@ -143,6 +145,7 @@ impl Builder {
                 stop: CancellationToken::new(),
                 started_at,
                 newest_event: AtomicI64::new(0),
+                activity_lost: AtomicU64::new(0),
             }),
         })
     }

@@ -65,6 +65,10 @@ event_kinds! {
     TaskUpdated = "TASK_UPDATED", false;
     /// An agent answered a call that came from the canvas.
     A2aResponse = "A2A_RESPONSE", false;
+    /// A row was written to the activity log.
+    ActivityLogged = "ACTIVITY_LOGGED", false;
+    /// An agent says something to its user.
+    AgentMessage = "AGENT_MESSAGE", false;
 }
 
 /// Something that happened.

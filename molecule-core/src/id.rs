@@ -115,6 +115,11 @@ id! {
     AttemptId, "attempt ID"
 }
 
+id! {
+    /// Names a row of the activity log.
+    ActivityId, "activity ID"
+}
+
 impl WorkspaceId {
     /// The first 12 characters: how older installations named containers.
     pub fn short(&self) -> String {

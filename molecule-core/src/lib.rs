@@ -55,6 +55,7 @@
 //! | [`provisioner`] | the traits of a backend, with Docker and child processes as two of them |
 //! | [`registry`] | what agents say: register and heartbeat |
 //! | [`a2a`] | calls to agents |
+//! | [`activity`] | what agents did |
 //! | [`events`] | what is told as it happens |
 //! | [`identity`] | credentials, and who they make the caller |
 //! | [`net`] | which addresses of agents may be called |
@@ -87,6 +88,8 @@ pub mod id;
 
 #[cfg(feature = "server")]
 pub mod a2a;
+#[cfg(feature = "server")]
+pub mod activity;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use molecule_core::{
-    store::{Store, gate},
+    store::{Engine, Store, gate},
     workspace::Status,
 };
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -234,4 +234,100 @@ fn assert_same<T: Ord + Display>(what: &str, here: (&str, &BTreeSet<T>), there: 
     };
     let differences = [only(here, there.1), only(there, here.1)].concat();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[tokio::test]
+async fn every_page_of_activity_is_read_from_an_index() {
+    let pages: Vec<_> =
+        gate::statements().into_iter().filter(|(name, _)| name.starts_with("activity::Shape")).collect();
+    assert_eq!(pages.len(), 24);
+    for (engine, store, _database) in stores().await {
+        let own = uuid::Uuid::from_u128(1);
+        let peer = uuid::Uuid::from_u128(7);
+        fill_activity(&store, own, peer).await;
+        for (name, sql) in &pages {
+            let plan = match store.engine() {
+                Engine::Sqlite => sqlite_plan(sqlite(&store), name, sql, own, peer).await,
+                Engine::Postgres => postgres_plan(postgres(&store), name, sql, own, peer).await,
+            };
+            let scans = plan.contains("Seq Scan") || plan.contains("SCAN activity_logs");
+            assert!(!scans && plan.contains("activity_logs_"), "{name} on {engine} reads the table:\n{plan}");
+            // What both directions of a peer give is merged, and Postgres may sort the few rows of a rare peer; anything
+            // else comes in the order of its index.
+            let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE") || plan.contains("Bitmap");
+            assert!(!sorts || name.contains("with_peer: true"), "{name} on {engine} sorts:\n{plan}");
+            let discarded = plan.lines().filter_map(|line| line.split("Rows Removed by Filter: ").nth(1));
+            let most = discarded.filter_map(|count| count.trim().parse::<u32>().ok()).max().unwrap_or(0);
+            assert!(most <= 1000, "{name} on {engine} reads {most} rows in vain:\n{plan}");
+        }
+        store.close().await;
+    }
+}
+
+/// Thirty thousand rows of one workspace, nearly all of one type from the operator, and a few of every other kind.
+async fn fill_activity(store: &Store, own: uuid::Uuid, peer: uuid::Uuid) {
+    let workspace = "INSERT INTO workspaces (id, name, created_at, updated_at) VALUES ($1, 'x', $2, $2)";
+    let row = |numbers: &str, id: &str, time: &str| {
+        format!(
+            "INSERT INTO activity_logs (id, workspace_id, activity_type, source_id, target_id, created_at) \
+             SELECT {id}, $1, CASE WHEN n % 100 = 0 THEN 'error' ELSE 'a2a_receive' END, \
+             CASE WHEN n % 60 = 0 THEN $2 END, CASE WHEN n % 90 = 0 THEN $2 ELSE $1 END, {time} FROM {numbers}"
+        )
+    };
+    let from = chrono::DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+    match store.engine() {
+        Engine::Sqlite => {
+            let pool = sqlite(store);
+            sqlx::query(workspace).bind(own).bind(from).execute(pool).await.expect("a workspace");
+            let numbers =
+                "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 30000) SELECT n FROM s)";
+            let sql =
+                row(numbers, "randomblob(16)", "strftime('%Y-%m-%dT%H:%M:%S+00:00', 1800000000 + n, 'unixepoch')");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(own).bind(peer).execute(pool).await.expect("rows");
+        }
+        Engine::Postgres => {
+            let pool = postgres(store);
+            sqlx::query(workspace).bind(own).bind(from).execute(pool).await.expect("a workspace");
+            let numbers = "generate_series(1, 30000) AS s (n)";
+            let sql = row(numbers, "gen_random_uuid()", "to_timestamp(1800000000 + n)");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(own).bind(peer).execute(pool).await.expect("rows");
+            sqlx::query("ANALYZE activity_logs").execute(pool).await.expect("statistics");
+        }
+    }
+}
+
+/// How SQLite means to read a page.
+async fn sqlite_plan(pool: &SqlitePool, name: &str, sql: &str, own: uuid::Uuid, peer: uuid::Uuid) -> String {
+    let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let (after, before) = bounds();
+    let mut query = sqlx::query_as(explained).bind(own).bind(after).bind(uuid::Uuid::nil()).bind(before).bind(100_i64);
+    if name.contains("of_type: true") {
+        query = query.bind("error");
+    }
+    if name.contains("with_peer: true") {
+        query = query.bind(peer);
+    }
+    let rows: Vec<(i64, i64, i64, String)> = query.fetch_all(pool).await.expect("SQLite explains");
+    rows.into_iter().map(|(.., detail)| detail + "\n").collect()
+}
+
+/// How Postgres read a page.
+async fn postgres_plan(pool: &PgPool, name: &str, sql: &str, own: uuid::Uuid, peer: uuid::Uuid) -> String {
+    let explained = sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"));
+    let (after, before) = bounds();
+    let mut query =
+        sqlx::query_scalar(explained).bind(own).bind(after).bind(uuid::Uuid::nil()).bind(before).bind(100_i64);
+    if name.contains("of_type: true") {
+        query = query.bind("error");
+    }
+    if name.contains("with_peer: true") {
+        query = query.bind(peer);
+    }
+    let rows: Vec<String> = query.fetch_all(pool).await.expect("Postgres explains");
+    rows.join("\n")
+}
+
+fn bounds() -> (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>) {
+    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).expect("a time");
+    (at(0), at(1_900_000_000))
 }

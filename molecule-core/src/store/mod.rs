@@ -3,6 +3,7 @@
 //! Each query is one text that runs on both (`docs/decisions/0002-one-sql-text.md`). The store is a concrete type
 //! and not a trait: the fast store for tests is SQLite in memory, which is the real thing.
 
+pub(crate) mod activity;
 pub(crate) mod clean;
 mod events;
 pub(crate) mod memory;
@@ -263,11 +264,13 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
+    (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
+    (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {
@@ -315,11 +318,13 @@ pub mod gate {
     /// The name and text of every statement of the store.
     pub fn statements() -> Vec<(String, &'static str)> {
         let modules = [
+            ("activity", super::activity::STATEMENTS),
             ("events", super::events::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];
-        modules.into_iter().flat_map(named).collect()
+        let pages = super::activity::pages().map(|(shape, sql)| (format!("activity::{shape}"), sql));
+        modules.into_iter().flat_map(named).chain(pages).collect()
     }
 
     /// The name and text of every statement that only `engine` runs.

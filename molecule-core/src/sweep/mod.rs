@@ -24,6 +24,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         config.timeout_tick,
         |this| async move { this.sweep_timeouts().await },
     );
+    every(control_plane, "activity-retention", config.activity_tick, |this| async move { this.prune_activity().await });
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
 }
 

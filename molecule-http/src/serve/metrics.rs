@@ -6,8 +6,8 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use molecule_core::{Error, ErrorKind};
-use prometheus::{CounterVec, Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use molecule_core::{ControlPlane, Error, ErrorKind};
+use prometheus::{CounterVec, Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use tokio::time::Instant;
 
 use super::state::AppState;
@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     seconds: CounterVec,
     pub(crate) websockets: IntGauge,
+    activity_lost: IntCounter,
 }
 
 impl Metrics {
@@ -39,15 +40,23 @@ impl Metrics {
             .map_err(failed)?,
             websockets: IntGauge::new("molecule_websocket_connections_active", "Open WebSocket connections.")
                 .map_err(failed)?,
+            activity_lost: IntCounter::new(
+                "molecule_activity_lost_total",
+                "Rows of the activity log that could not be written.",
+            )
+            .map_err(failed)?,
         };
         metrics.registry.register(Box::new(metrics.requests.clone())).map_err(failed)?;
         metrics.registry.register(Box::new(metrics.seconds.clone())).map_err(failed)?;
         metrics.registry.register(Box::new(metrics.websockets.clone())).map_err(failed)?;
+        metrics.registry.register(Box::new(metrics.activity_lost.clone())).map_err(failed)?;
         Ok(metrics)
     }
 
-    /// Everything as text in the Prometheus exposition format 0.0.4.
-    pub(crate) fn render(&self) -> Result<Vec<u8>, Error> {
+    /// Everything as text in the Prometheus exposition format 0.0.4, with what `control_plane` counted.
+    pub(crate) fn render(&self, control_plane: &ControlPlane) -> Result<Vec<u8>, Error> {
+        self.activity_lost.reset();
+        self.activity_lost.inc_by(control_plane.activity_lost());
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)

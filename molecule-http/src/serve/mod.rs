@@ -261,6 +261,8 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
         timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),
         a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
+        activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),
+        activity_tick: settings.activity_tick.unwrap_or(default.activity_tick),
         ..default
     }
 }

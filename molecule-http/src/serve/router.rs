@@ -37,6 +37,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::tokens::list, routes::tokens::issue))
         .routes(routes!(routes::tokens::revoke))
         .routes(routes!(routes::a2a::call))
+        .routes(routes!(routes::activity::list, routes::activity::report))
+        .routes(routes!(routes::activity::notify))
+        .routes(routes!(routes::activity::search))
         .routes(routes!(routes::registry::register))
         .routes(routes!(routes::registry::heartbeat))
         .routes(routes!(routes::registry::update_card))
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
         assert!(axum::body::to_bytes(response.into_body(), 1024).await.unwrap().is_empty());
-        let metrics = String::from_utf8(state.metrics.render().unwrap()).unwrap();
+        let metrics = String::from_utf8(state.metrics.render(&state.control_plane).unwrap()).unwrap();
         assert!(metrics.contains(r#"{method="GET",path="/panics/:id",status="500"} 1"#), "{metrics}");
     }
 }

@@ -102,6 +102,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     a2a_idle_timeout_seconds: Option<u64>,
 
+    /// How long the activity log is kept, in days [default: 7].
+    #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+    activity_retention_days: Option<u64>,
+
+    /// How often older activity is deleted, in hours [default: 6].
+    #[arg(long, env = "ACTIVITY_CLEANUP_INTERVAL_HOURS", value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..))]
+    activity_cleanup_interval_hours: Option<u64>,
+
     /// Where the Docker Engine is reached.
     #[arg(env = "DOCKER_HOST", long, value_name = "URL")]
     docker_host: Option<String>,
@@ -148,6 +156,8 @@ struct File {
     provision_timeout_seconds: Option<u64>,
     remote_liveness_stale_after: Option<u64>,
     a2a_idle_timeout_seconds: Option<u64>,
+    activity_retention_days: Option<u64>,
+    activity_cleanup_interval_hours: Option<u64>,
     docker_host: Option<String>,
 }
 
@@ -169,6 +179,8 @@ pub(crate) struct Settings {
     pub(crate) provision_timeout: Option<Duration>,
     pub(crate) external_silence: Option<Duration>,
     pub(crate) a2a_idle: Option<Duration>,
+    pub(crate) activity_retention: Option<Duration>,
+    pub(crate) activity_tick: Option<Duration>,
     pub(crate) docker_host: Option<String>,
     pub(crate) development: bool,
     pub(crate) address_policy: Policy,
@@ -216,6 +228,8 @@ impl ServeArgs {
                 .or(file.remote_liveness_stale_after)
                 .map(Duration::from_secs),
             a2a_idle: self.a2a_idle_timeout_seconds.or(file.a2a_idle_timeout_seconds).map(Duration::from_secs),
+            activity_retention: self.activity_retention_days.or(file.activity_retention_days).map(days),
+            activity_tick: self.activity_cleanup_interval_hours.or(file.activity_cleanup_interval_hours).map(hours),
             docker_host: given(self.docker_host).or(given(file.docker_host)),
             development,
             address_policy: address_policy(development, self.deploy_mode.as_deref(), self.remote.org_id().is_some())?,
@@ -225,6 +239,14 @@ impl ServeArgs {
             agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),
         })
     }
+}
+
+fn days(number: u64) -> Duration {
+    hours(number.saturating_mul(24))
+}
+
+fn hours(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(60 * 60))
 }
 
 fn given(text: Option<String>) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The real server, as its operators, their commands and their agents see it.
 
+mod activity;
 mod conformance;
 mod crash;
 mod failing;

@@ -61,6 +61,16 @@ impl Feed {
         serde_json::from_str(&self.text().await).expect("events are JSON")
     }
 
+    /// The next event of this kind, whatever comes before it.
+    pub(crate) async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.event().await;
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+
     /// The code that the server closes with, after whatever else it sends.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         loop {

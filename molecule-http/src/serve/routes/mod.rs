@@ -1,6 +1,7 @@
 //! Handlers by area: each translates one request into one call of the library.
 
 pub(crate) mod a2a;
+pub(crate) mod activity;
 pub(crate) mod directory;
 pub(crate) mod events;
 pub(crate) mod operations;

@@ -42,5 +42,5 @@ pub(crate) async fn buildinfo() -> Json<BuildInfoView> {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(app): State<AppState>) -> ApiResult<impl IntoResponse> {
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render()?))
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render(&app.control_plane)?))
 }
