@@ -10,7 +10,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use molecule_conformance::{
-    Feature, Outcome, Report, Tried, cases, coverage, http::Server, junit, provisioner, run_watched, shuffle, store,
+    Feature, Outcome, Report, Tried, cases, coverage, gates, http::Server, junit, provisioner, run_watched, shuffle,
+    store,
 };
 use molecule_core::{
     provisioner::{
@@ -42,6 +43,12 @@ enum Target {
         /// `sqlite:`, or a Postgres server with a user who may create databases; the one it names is left alone.
         #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
         database_url: String,
+    },
+    /// The sources of this repository, against the rules that no compiler checks.
+    Gates {
+        /// The root of the repository.
+        #[arg(default_value = ".")]
+        root: PathBuf,
     },
     /// A backend that comes with the library. One of your own is tried by the library call `provisioner::run`.
     Provisioner {
@@ -113,6 +120,11 @@ async fn main() -> ExitCode {
 async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
     let report = match target {
         Target::Http(args) => http(args).await?,
+        Target::Gates { root } => {
+            let outcome = gates::run(&root)?;
+            writeln!(io::stdout(), "{outcome}")?;
+            return Ok(outcome.succeeded());
+        }
         Target::Store { database_url } => store::run(&database_url, progress).await?,
         Target::Provisioner { name, workload } => backend(name, workload.unwrap_or_default()).await?,
     };
