@@ -21,7 +21,8 @@ use crate::{
     events::{Event, EventHub, EventKind, EventListener, RecordedEvent},
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
-    provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts},
+    provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
+    secrets::Cipher,
     store::Store,
     sweep,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) cipher: Cipher,
+    pub(crate) env_mutators: Vec<Arc<dyn EnvMutator>>,
     pub(crate) backend: Backend,
     pub(crate) hub: EventHub,
     pub(crate) gates: Gates,
@@ -85,6 +88,8 @@ pub struct Builder {
     config: Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    cipher: Cipher,
+    env_mutators: Vec<Arc<dyn EnvMutator>>,
     backend: Backend,
 }
 
@@ -124,6 +129,20 @@ impl Builder {
         self
     }
 
+    /// Encrypts what is secret where it is kept; otherwise it is kept as it is.
+    #[must_use]
+    pub fn cipher(mut self, cipher: Cipher) -> Self {
+        self.cipher = cipher;
+        self
+    }
+
+    /// Has a say in the environment of every agent, after those that were given before.
+    #[must_use]
+    pub fn env_mutator(mut self, mutator: Arc<dyn EnvMutator>) -> Self {
+        self.env_mutators.push(mutator);
+        self
+    }
+
     /// The control plane. Nothing runs until [`ControlPlane::start`].
     ///
     /// # Errors
@@ -136,6 +155,8 @@ impl Builder {
                 config: self.config,
                 clock: self.clock,
                 entropy: self.entropy,
+                cipher: self.cipher,
+                env_mutators: self.env_mutators,
                 backend: self.backend,
                 hub: EventHub::new(),
                 gates: Gates::default(),
@@ -159,6 +180,8 @@ impl ControlPlane {
             config: Config::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            cipher: Cipher::default(),
+            env_mutators: Vec::new(),
             backend: Backend::None,
         }
     }

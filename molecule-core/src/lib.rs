@@ -59,8 +59,10 @@
 //! | [`events`] | what is told as it happens |
 //! | [`identity`] | credentials, and who they make the caller |
 //! | [`net`] | which addresses of agents may be called |
+//! | [`secrets`] | what agents are given in their environment, and how it is kept |
 //! | [`store`] | the database |
 //! | [`error`] | the one error type |
+//! | [`templates`] | what workspaces are made from, and which provider serves which model |
 //! | [`clock`], [`id`] | time, randomness and ids, which are parameters |
 //! | [`http_client`] | the one HTTP client |
 //! | [`agent`] | the other side: what an agent does to belong to a fleet |
@@ -107,9 +109,13 @@ pub mod provisioner;
 #[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
+pub mod secrets;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 mod sweep;
+#[cfg(feature = "server")]
+pub mod templates;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "server")]

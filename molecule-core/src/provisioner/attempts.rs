@@ -12,31 +12,43 @@ use crate::id::{AttemptId, WorkspaceId};
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    running: Mutex<HashMap<WorkspaceId, (AttemptId, CancellationToken)>>,
+    running: Mutex<HashMap<WorkspaceId, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    attempt: AttemptId,
+    given_up: CancellationToken,
+    /// Cancelled when it is no longer under way.
+    over: CancellationToken,
 }
 
 impl Attempts {
     /// Begins `attempt`, giving up an earlier one of the workspace. The token tells when this one is to be given up.
     pub(crate) fn begin(&self, id: WorkspaceId, attempt: AttemptId) -> CancellationToken {
         let given_up = CancellationToken::new();
-        if let Some((_, earlier)) = self.lock().insert(id, (attempt, given_up.clone())) {
-            earlier.cancel();
+        let running = Running { attempt, given_up: given_up.clone(), over: CancellationToken::new() };
+        if let Some(earlier) = self.lock().insert(id, running) {
+            earlier.given_up.cancel();
+            earlier.over.cancel();
         }
         given_up
     }
 
     /// Gives up what is under way for the workspace.
     pub(crate) fn give_up(&self, id: WorkspaceId) {
-        if let Some((_, given_up)) = self.lock().get(&id) {
-            given_up.cancel();
+        if let Some(running) = self.lock().get(&id) {
+            running.given_up.cancel();
         }
     }
 
     /// Notes that `attempt` is over.
     pub(crate) fn end(&self, id: WorkspaceId, attempt: AttemptId) {
         let mut running = self.lock();
-        if running.get(&id).is_some_and(|(current, _)| *current == attempt) {
-            running.remove(&id);
+        if running.get(&id).is_some_and(|current| current.attempt == attempt)
+            && let Some(ended) = running.remove(&id)
+        {
+            ended.over.cancel();
         }
     }
 
@@ -45,7 +57,15 @@ impl Attempts {
         self.lock().contains_key(&id)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, (AttemptId, CancellationToken)>> {
+    /// Waits until what is under way for the workspace now is over or overtaken.
+    pub(crate) async fn until_over(&self, id: WorkspaceId) {
+        let over = self.lock().get(&id).map(|running| running.over.clone());
+        if let Some(over) = over {
+            over.cancelled().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Running>> {
         // Nothing in here can panic half-way through a change.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,9 +73,29 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use uuid::Uuid;
 
     use super::*;
+
+    #[tokio::test]
+    async fn waits_for_the_end_of_what_is_under_way_and_no_longer() {
+        let attempts = Attempts::default();
+        let id = WorkspaceId::from_uuid(Uuid::from_u128(1));
+        let [first, second] = [1, 2].map(|n| AttemptId::from_uuid(Uuid::from_u128(n)));
+        attempts.until_over(id).await;
+        attempts.begin(id, first);
+        {
+            let overtaken = attempts.until_over(id);
+            tokio::pin!(overtaken);
+            assert!(overtaken.as_mut().now_or_never().is_none());
+            attempts.begin(id, second);
+            overtaken.await;
+        }
+        let ended = attempts.until_over(id);
+        attempts.end(id, second);
+        ended.await;
+    }
 
     #[test]
     fn a_later_try_ends_an_earlier_one_and_only_itself() {

@@ -34,8 +34,6 @@ pub(crate) struct Job {
     /// The workspace as it was when the try began.
     pub(crate) workspace: Workspace,
     pub(crate) attempt: AttemptId,
-    /// The model that its maker asked for.
-    pub(crate) model: Option<String>,
     /// Stop what runs first, and leave the configuration that it left behind alone.
     pub(crate) restart: bool,
     /// Forget the agent's conversation first.
@@ -129,7 +127,8 @@ impl ControlPlane {
             self.stop_for_restart(workspace).await;
         }
         let (kept, issued) = identity::issue(workspace.id, Some(job.attempt), &*self.inner.entropy, self.now());
-        let mut spec = prepare::spec(workspace, job.model.as_deref(), &self.inner.config, &issued.token);
+        let env = self.environment(workspace).await?;
+        let mut spec = prepare::spec(workspace, env, &self.inner.config, &issued.token);
         spec.reset_session = job.reset_session;
         if job.restart && self.has_config(workspace.id).await? {
             // What its user made of it survives.

@@ -11,6 +11,7 @@ pub mod process;
 
 pub(crate) mod attempts;
 pub(crate) mod dispatch;
+pub mod env;
 pub mod image_ref;
 pub(crate) mod prepare;
 pub mod remote;
@@ -59,7 +60,7 @@ pub fn no_backend() -> Error {
 }
 
 /// Everything that a backend needs to know to bring a workspace up.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StartSpec {
     /// Whose machine it is.
     pub workspace_id: WorkspaceId,
@@ -81,6 +82,19 @@ pub struct StartSpec {
     pub platform_url: String,
     /// Forget the agent's conversation first, where the backend keeps one.
     pub reset_session: bool,
+}
+
+impl Debug for StartSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The values of the environment are secrets.
+        f.debug_struct("StartSpec")
+            .field("workspace_id", &self.workspace_id)
+            .field("runtime", &self.runtime)
+            .field("tier", &self.tier)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A file in the configuration folder of a workspace.

@@ -14,13 +14,18 @@ use crate::{
 pub(crate) const CONFIG_FILE: &str = "config.yaml";
 
 /// What the backend is told.
-pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, token: &SecretString) -> StartSpec {
+pub(crate) fn spec(
+    workspace: &Workspace,
+    env: BTreeMap<String, String>,
+    config: &Config,
+    token: &SecretString,
+) -> StartSpec {
+    let model = env.get("MODEL").map(String::as_str);
     StartSpec {
         workspace_id: workspace.id,
         name: workspace.name.clone(),
         runtime: workspace.runtime.clone(),
         tier: workspace.tier,
-        env: env(workspace, model),
         files: vec![
             ConfigFile {
                 path: CONFIG_FILE.to_owned(),
@@ -33,6 +38,7 @@ pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, 
                 private: true,
             },
         ],
+        env,
         workspace_dir: match workspace.workspace_access {
             Access::None => None,
             Access::ReadOnly | Access::ReadWrite => workspace.workspace_dir.as_ref().map(PathBuf::from),
@@ -41,20 +47,6 @@ pub(crate) fn spec(workspace: &Workspace, model: Option<&str>, config: &Config, 
         platform_url: config.platform_url.clone(),
         reset_session: false,
     }
-}
-
-fn env(workspace: &Workspace, model: Option<&str>) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::new();
-    let mut set = |name: &str, value: &str| {
-        if !value.is_empty() {
-            env.insert(name.to_owned(), value.to_owned());
-        }
-    };
-    set("MODEL", model.unwrap_or_default());
-    set("MOLECULE_AGENT_NAME", &workspace.name);
-    set("MOLECULE_AGENT_ROLE", workspace.role.as_deref().unwrap_or_default());
-    set("PARENT_ID", &workspace.parent_id.map(|id| id.to_string()).unwrap_or_default());
-    env
 }
 
 fn config_yaml(workspace: &Workspace, model: Option<&str>) -> String {

@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod memory;
 mod peers;
 pub(crate) mod pool;
+pub(crate) mod secrets;
 mod telemetry;
 mod tokens;
 mod workspaces;
@@ -34,6 +35,7 @@ use tracing::log::LevelFilter;
 pub use self::tokens::{Token, TokenOwner};
 pub(crate) use self::{
     memory::Condition,
+    secrets::{NewSecret, Secret},
     tokens::Added,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
@@ -264,12 +266,14 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
+    (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
+    (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
 ];
 
@@ -320,6 +324,7 @@ pub mod gate {
         let modules = [
             ("activity", super::activity::STATEMENTS),
             ("events", super::events::STATEMENTS),
+            ("secrets", super::secrets::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];

@@ -8,6 +8,7 @@ use super::{
     events::insert_event,
     memory::Condition,
     pool::{in_transaction, on_pool, row, statements},
+    secrets::{NewSecret, set_workspace_secret},
     tokens::{self, insert_first_token},
 };
 use crate::{
@@ -100,6 +101,8 @@ pub(crate) struct NewWorkspace {
     pub(crate) delivery_mode: DeliveryMode,
     pub(crate) provision_attempt: Option<AttemptId>,
     pub(crate) canvas: Option<Position>,
+    /// What it is given from the start.
+    pub(crate) secrets: Vec<NewSecret>,
     pub(crate) created_at: DateTime<Utc>,
 }
 
@@ -149,7 +152,7 @@ row! {
 }
 
 impl Store {
-    /// Inserts a workspace, with a token if it has one from the start, and records its events.
+    /// Inserts a workspace, with its secrets, a token if it has one from the start, and records its events.
     pub(crate) async fn insert_workspace(
         &self,
         new: &NewWorkspace,
@@ -179,6 +182,9 @@ impl Store {
                 .await?;
             if let Some(Position { x, y }) = new.canvas {
                 sqlx::query(INSERT_LAYOUT).bind(new.id).bind(x).bind(y).execute(&mut *tx).await?;
+            }
+            for secret in &new.secrets {
+                set_workspace_secret!(&mut *tx, new.id, secret, new.created_at)?;
             }
             if let Some(token) = token {
                 insert_first_token!(tx, token)?;

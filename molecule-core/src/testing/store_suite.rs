@@ -14,7 +14,8 @@ use crate::{
     events::{Event, EventKind},
     id::{ActivityId, AttemptId, EventId, WorkspaceId},
     identity::{self, NewToken},
-    store::{Added, Condition, NewWorkspace, Registration, Store, suite_access as gate},
+    secrets::Sealed,
+    store::{Added, Condition, NewSecret, NewWorkspace, Registration, Store, suite_access as gate},
     workspace::{Access, DeliveryMode, Status},
 };
 
@@ -223,6 +224,55 @@ cases! {
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
         assert!(store.remove(&[(new.id, gone, event(new.id, 4))]).await.unwrap());
         assert_eq!(store.add_token(&token(new.id), 3).await.unwrap(), Added::NoWorkspace);
+    }
+
+    /// Secrets are kept, replaced and deleted by name, and go with their workspace
+    async fn keeps_secrets(store: Store) {
+        let secret = |key: &str, value: &str| NewSecret {
+            key: key.to_owned(),
+            sealed: Sealed { encrypted_value: value.into(), encryption_version: 1, key_id: Some("k".to_owned()) },
+        };
+        let new = NewWorkspace { secrets: vec![secret("B", "1"), secret("A", "2")], ..workspace() };
+        insert(&store, &new).await;
+        let kept = store.workspace_secrets(new.id).await.unwrap();
+        assert_eq!(kept.iter().map(|secret| secret.key.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!((kept[1].created_at, kept[1].updated_at), (new.created_at, new.created_at));
+        let plain = Sealed { encrypted_value: vec![0, 255], encryption_version: 0, key_id: None };
+        let renewed = NewSecret { key: "B".to_owned(), sealed: plain.clone() };
+        store.set_workspace_secret(new.id, &renewed, at(5)).await.unwrap();
+        let kept = store.workspace_secret(new.id, "B").await.unwrap().unwrap();
+        assert_eq!((kept.sealed, kept.created_at, kept.updated_at), (plain, new.created_at, at(5)));
+        assert!(store.set_workspace_secret(id(), &renewed, at(5)).await.is_err(), "nobody's secret is kept");
+
+        store.set_global_secret(&secret("B", "3"), at(6)).await.unwrap();
+        store.set_global_secret(&secret("B", "4"), at(7)).await.unwrap();
+        let global = store.global_secrets().await.unwrap();
+        assert_eq!((global.len(), global[0].sealed.encrypted_value.as_slice()), (1, &b"4"[..]));
+        assert_eq!((global[0].created_at, global[0].updated_at), (at(6), at(7)));
+
+        assert!(store.delete_workspace_secret(new.id, "A").await.unwrap());
+        assert!(!store.delete_workspace_secret(new.id, "A").await.unwrap());
+        assert!(store.delete_global_secret("B").await.unwrap());
+        assert!(!store.delete_global_secret("B").await.unwrap());
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        assert!(store.remove(&[(new.id, gone, event(new.id, 8))]).await.unwrap());
+        assert_eq!(store.workspace_secrets(new.id).await.unwrap().len(), 1);
+        store.purge(&[new.id]).await.unwrap();
+        assert!(store.workspace_secrets(new.id).await.unwrap().is_empty());
+    }
+
+    /// A global secret concerns the managed workspaces that have none of their own by its name
+    async fn who_is_given_a_global_secret(store: Store) {
+        let sealed = Sealed { encrypted_value: vec![1], encryption_version: 0, key_id: None };
+        let own = NewSecret { key: "A".to_owned(), sealed };
+        let (with, without) = (NewWorkspace { secrets: vec![own], ..workspace() }, workspace());
+        let removed = NewWorkspace { status: Status::Removed, ..workspace() };
+        let external = NewWorkspace { runtime: "external".to_owned(), ..workspace() };
+        for new in [&with, &without, &removed, &external] {
+            insert(&store, new).await;
+        }
+        assert_eq!(store.workspaces_without_secret("A").await.unwrap(), [without.id]);
+        assert_eq!(store.workspaces_without_secret("B").await.unwrap().len(), 2);
     }
 
     /// Removing several workspaces is all or nothing
@@ -543,6 +593,7 @@ fn workspace() -> NewWorkspace {
         delivery_mode: DeliveryMode::Push,
         provision_attempt: Some(attempt()),
         canvas: None,
+        secrets: Vec::new(),
         created_at: at(0),
     }
 }

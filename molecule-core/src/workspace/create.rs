@@ -1,11 +1,15 @@
 //! What a new workspace is made from, and what makes it invalid.
 
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::{Access, DeliveryMode};
 use crate::{
     error::{Error, Result},
     id::WorkspaceId,
+    secrets::{check_key, check_value},
 };
 
 /// The runtime of a workspace whose maker named none.
@@ -51,6 +55,8 @@ pub struct CreateWorkspace {
     pub canvas: Option<Position>,
     /// How messages reach the agent. External workspaces without a URL poll unless they say otherwise.
     pub delivery_mode: Option<DeliveryMode>,
+    /// What it is given from the start, by name. Empty ones are left out.
+    pub secrets: BTreeMap<String, SecretString>,
 }
 
 /// A place on the canvas.
@@ -78,6 +84,7 @@ pub(crate) struct Checked {
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) canvas: Option<Position>,
     pub(crate) delivery_mode: DeliveryMode,
+    pub(crate) secrets: BTreeMap<String, SecretString>,
 }
 
 impl CreateWorkspace {
@@ -109,6 +116,12 @@ impl CreateWorkspace {
         if url.is_some() && runtime != EXTERNAL_RUNTIME {
             return Err(invalid_fields("url is for external workspaces; the backend assigns it to others"));
         }
+        let mut secrets = self.secrets;
+        secrets.retain(|_, value| !value.expose_secret().is_empty());
+        for (key, value) in &secrets {
+            check_key(key)?;
+            check_value(key, value.expose_secret())?;
+        }
         let waits_for_agent = runtime == EXTERNAL_RUNTIME && url.is_none();
         let default_mode = if waits_for_agent { DeliveryMode::Poll } else { DeliveryMode::Push };
         Ok(Checked {
@@ -125,6 +138,7 @@ impl CreateWorkspace {
             max_concurrent_tasks: self.max_concurrent_tasks.max(1),
             canvas: self.canvas,
             delivery_mode: self.delivery_mode.unwrap_or(default_mode),
+            secrets,
         })
     }
 }

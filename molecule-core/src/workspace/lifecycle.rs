@@ -100,18 +100,12 @@ impl ControlPlane {
             status: Status::Provisioning,
             provision_attempt: Some(attempt),
             workspace_dir,
-            ..new_row(id, &checked, event.created_at)
+            ..self.new_row(id, &checked, event.created_at)?
         };
         self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
         self.announce(event);
         let workspace = self.existing(id).await?;
-        self.provision(Job {
-            workspace: workspace.clone(),
-            attempt,
-            model: checked.model,
-            restart: false,
-            reset_session: false,
-        });
+        self.provision(Job { workspace: workspace.clone(), attempt, restart: false, reset_session: false });
         Ok(Created { workspace, auth_token: None })
     }
 
@@ -124,7 +118,7 @@ impl ControlPlane {
             None => (Status::AwaitingAgent, EventKind::WorkspaceAwaitingAgent),
         };
         let event = self.event(kind, id, json!({"name": checked.name, "external": true}));
-        let new = NewWorkspace { status, ..new_row(id, &checked, event.created_at) };
+        let new = NewWorkspace { status, ..self.new_row(id, &checked, event.created_at)? };
         let (kept, issued) = identity::issue(id, None, &*self.inner.entropy, event.created_at);
         self.inner
             .store
@@ -134,6 +128,38 @@ impl ControlPlane {
         self.announce(event);
         let workspace = self.existing(id).await?;
         Ok(Created { workspace, auth_token: Some(issued.token) })
+    }
+
+    fn new_row(
+        &self,
+        id: WorkspaceId,
+        checked: &Checked,
+        created_at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<NewWorkspace> {
+        let mut secrets =
+            checked.secrets.iter().map(|(key, value)| self.new_secret(key, value)).collect::<Result<Vec<_>>>()?;
+        if let Some(model) = &checked.model {
+            secrets.extend(self.choice_of_model(model, |key| checked.secrets.contains_key(key))?);
+        }
+        Ok(NewWorkspace {
+            id,
+            name: checked.name.clone(),
+            role: checked.role.clone(),
+            tier: checked.tier,
+            status: Status::Provisioning,
+            url: checked.url.clone(),
+            parent_id: checked.parent_id,
+            runtime: checked.runtime.clone(),
+            workspace_dir: None,
+            workspace_access: checked.workspace_access,
+            budget_limit: checked.budget_limit,
+            max_concurrent_tasks: checked.max_concurrent_tasks,
+            delivery_mode: checked.delivery_mode,
+            provision_attempt: None,
+            canvas: checked.canvas,
+            secrets,
+            created_at,
+        })
     }
 
     /// A folder of the host is given away only below a root that the operator named, whatever links lead there.
@@ -213,7 +239,7 @@ impl ControlPlane {
             return Ok(false);
         }
         self.announce(event);
-        self.provision(Job { workspace, attempt, model: None, restart: true, reset_session });
+        self.provision(Job { workspace, attempt, restart: true, reset_session });
         Ok(true)
     }
 
@@ -326,27 +352,6 @@ impl ControlPlane {
             Backend::Local { inspector, .. } if !workspace.is_external() => inspector.logs(id, lines).await,
             _ => Err(Error::new(ErrorKind::Unsupported, "this workspace does not run here, so its logs are elsewhere")),
         }
-    }
-}
-
-fn new_row(id: WorkspaceId, checked: &Checked, created_at: chrono::DateTime<chrono::Utc>) -> NewWorkspace {
-    NewWorkspace {
-        id,
-        name: checked.name.clone(),
-        role: checked.role.clone(),
-        tier: checked.tier,
-        status: Status::Provisioning,
-        url: checked.url.clone(),
-        parent_id: checked.parent_id,
-        runtime: checked.runtime.clone(),
-        workspace_dir: None,
-        workspace_access: checked.workspace_access,
-        budget_limit: checked.budget_limit,
-        max_concurrent_tasks: checked.max_concurrent_tasks,
-        delivery_mode: checked.delivery_mode,
-        provision_attempt: None,
-        canvas: checked.canvas,
-        created_at,
     }
 }
 

@@ -84,6 +84,19 @@ impl FromRequestParts<AppState> for NamedToken {
     }
 }
 
+/// What the path calls `key`.
+#[derive(Debug, Clone)]
+pub(crate) struct Named(pub(crate) String);
+
+impl FromRequestParts<AppState> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let key = named(parts, state, "key").await;
+        Ok(Self(key.ok_or_else(|| Error::not_found("not found"))?))
+    }
+}
+
 /// The part of the path that its route calls `name`; none where it can't be read.
 async fn named(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, state).await.ok()?;

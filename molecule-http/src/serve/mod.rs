@@ -68,7 +68,11 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         listeners.extend(listen_for_containers(*gateway, address).await);
     }
     let config = config(&settings, &chosen, address, operator_token::ensure(&settings.data_dir)?);
-    let builder = ControlPlane::builder(store).config(config);
+    match settings.cipher.key_id() {
+        Some(key) => tracing::info!(key, "secrets are encrypted"),
+        None => tracing::warn!("secrets are kept as they are: set SECRETS_ENCRYPTION_KEY to encrypt them"),
+    }
+    let builder = ControlPlane::builder(store).config(config).cipher(settings.cipher.clone());
     let control_plane = match &chosen {
         Chosen::Docker { backend, .. } => builder.local_backend(backend.clone()).build()?,
         Chosen::Process(backend) => builder.local_backend(backend.clone()).build()?,

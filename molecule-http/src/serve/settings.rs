@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use molecule_core::{Error, net::Policy};
+use molecule_core::{Error, net::Policy, secrets::Cipher};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -73,6 +73,14 @@ pub(crate) struct ServeArgs {
     /// The operator's token; needed to listen on anything but loopback.
     #[arg(env = "ADMIN_TOKEN", long, hide = true, hide_env_values = true)]
     admin_token: Option<SecretString>,
+
+    /// The key that secrets are encrypted with: 32 bytes, as they are or in base64.
+    #[arg(env = "SECRETS_ENCRYPTION_KEY", long, hide = true, hide_env_values = true)]
+    secrets_encryption_key: Option<SecretString>,
+
+    /// Keys that secrets may have been encrypted with before, separated by commas.
+    #[arg(env = "SECRETS_ENCRYPTION_OLD_KEYS", long, hide = true, hide_env_values = true, value_delimiter = ',')]
+    secrets_encryption_old_keys: Vec<SecretString>,
 
     /// Where agents reach this server, where that differs from the address it listens on.
     #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
@@ -149,6 +157,8 @@ struct File {
     log_format: Option<LogFormat>,
     log: Option<String>,
     admin_token: Option<SecretString>,
+    secrets_encryption_key: Option<SecretString>,
+    secrets_encryption_old_keys: Vec<SecretString>,
     platform_url: Option<String>,
     external_platform_url: Option<String>,
     workspace_roots: Vec<PathBuf>,
@@ -172,6 +182,7 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     pub(crate) welcome: bool,
     pub(crate) admin_token: Option<SecretString>,
+    pub(crate) cipher: Cipher,
     pub(crate) platform_url: Option<String>,
     pub(crate) external_platform_url: Option<String>,
     pub(crate) workspace_roots: Vec<PathBuf>,
@@ -198,6 +209,12 @@ impl ServeArgs {
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
         let environment = self.environment.unwrap_or_default().trim().to_lowercase();
         let development = matches!(environment.as_str(), "dev" | "development");
+        let mut old_keys = if self.secrets_encryption_old_keys.is_empty() {
+            file.secrets_encryption_old_keys
+        } else {
+            self.secrets_encryption_old_keys
+        };
+        old_keys.retain(|key| !secrecy::ExposeSecret::expose_secret(key).trim().is_empty());
         let url = |url: Option<String>| url.map(|url| url.trim().trim_end_matches('/').to_owned());
         let secret = |secret: Option<SecretString>| {
             secret.filter(|secret| !secrecy::ExposeSecret::expose_secret(secret).trim().is_empty())
@@ -215,6 +232,11 @@ impl ServeArgs {
             log: given(self.log).or(given(file.log)).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             welcome: self.welcome,
             admin_token: secret(self.admin_token).or(secret(file.admin_token)),
+            cipher: cipher(
+                secret(self.secrets_encryption_key).or(secret(file.secrets_encryption_key)),
+                &old_keys,
+                matches!(environment.as_str(), "prod" | "production"),
+            )?,
             platform_url: url(given(self.platform_url).or(given(file.platform_url))),
             external_platform_url: url(given(self.external_platform_url).or(given(file.external_platform_url))),
             workspace_roots: if self.workspace_root.is_empty() { file.workspace_roots } else { self.workspace_root },
@@ -251,6 +273,22 @@ fn hours(number: u64) -> Duration {
 
 fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
+}
+
+fn cipher(current: Option<SecretString>, older: &[SecretString], production: bool) -> Result<Cipher, Error> {
+    match current {
+        Some(current) => Cipher::new(&current, older).map_err(|error| {
+            let text = format!("SECRETS_ENCRYPTION_KEY or SECRETS_ENCRYPTION_OLD_KEYS: {error}");
+            error.with_message(text)
+        }),
+        None if production => Err(Error::invalid(
+            "in production secrets must be encrypted, so SECRETS_ENCRYPTION_KEY must be set (openssl rand -base64 32)",
+        )),
+        None if !older.is_empty() => {
+            Err(Error::invalid("SECRETS_ENCRYPTION_OLD_KEYS is set, and SECRETS_ENCRYPTION_KEY is not"))
+        }
+        None => Ok(Cipher::default()),
+    }
 }
 
 fn address_policy(development: bool, deploy_mode: Option<&str>, has_org: bool) -> Result<Policy, Error> {

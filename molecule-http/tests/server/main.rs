@@ -12,6 +12,7 @@ mod openapi;
 mod operations;
 mod process;
 mod refused;
+mod secrets;
 mod server;
 mod shutdown;
 mod socket;

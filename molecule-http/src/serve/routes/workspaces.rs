@@ -1,5 +1,7 @@
 //! Workspaces: create, list, read, delete, restart, logs.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::State,
@@ -12,9 +14,9 @@ use molecule_core::{
     id::WorkspaceId,
     workspace::{Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restarted, Status, Workspace},
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -57,8 +59,9 @@ pub(crate) struct CreateRequest {
     canvas: Option<CanvasRequest>,
     /// `push` or `poll`.
     delivery_mode: Option<String>,
-    /// Not kept by this build: naming any is refused rather than forgotten.
-    secrets: Option<Map<String, Value>>,
+    /// What it is given from the start, by name.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    secrets: Option<BTreeMap<String, SecretString>>,
     /// Not kept by this build: naming any is refused rather than forgotten.
     initial_memories: Option<Vec<Value>>,
     /// Not known to this build: naming one is refused rather than forgotten.
@@ -83,9 +86,6 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
             return Err(Error::invalid(
                 "initial memories cannot be kept by this build; create the workspace without them",
             ));
-        }
-        if request.secrets.is_some_and(|secrets| !secrets.is_empty()) {
-            return Err(Error::invalid("secrets cannot be kept by this build; create the workspace without them"));
         }
         if given(request.template).is_some() {
             return Err(Error::invalid("invalid template")
@@ -118,6 +118,7 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
                 .map(|mode| mode.parse::<DeliveryMode>())
                 .transpose()
                 .map_err(invalid_mode)?,
+            secrets: request.secrets.unwrap_or_default(),
         })
     }
 }

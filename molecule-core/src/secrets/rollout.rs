@@ -1,0 +1,89 @@
+//! Brings a change to the workspaces that it concerns, a few at a time.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    error::Result,
+    id::WorkspaceId,
+    workspace::Status,
+};
+
+/// How many workspaces are brought up anew at once.
+const AT_ONCE: usize = 4;
+
+/// How long one of them may keep the next one waiting.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a restart is tried again after another change came in between.
+const PATIENCE_WITH_RACES: usize = 8;
+
+/// Whether a workspace in this status runs, or is meant to. Others take a change up with their next start.
+fn is_concerned(status: Status) -> bool {
+    match status {
+        Status::Provisioning | Status::Online | Status::Offline | Status::Degraded | Status::Failed => true,
+        Status::Removed | Status::Paused | Status::Hibernated | Status::Hibernating | Status::AwaitingAgent => false,
+    }
+}
+
+impl ControlPlane {
+    /// Begins to bring up anew every workspace that is given the global secret `key`.
+    pub(super) async fn roll_out_globally(&self, key: &str) -> Result<()> {
+        let concerned = self.inner.store.workspaces_without_secret(key).await?;
+        self.roll_out(concerned);
+        Ok(())
+    }
+
+    /// Begins to bring up anew those of `ids` that run. That goes on after the call.
+    pub(crate) fn roll_out(&self, ids: Vec<WorkspaceId>) {
+        if matches!(self.inner.backend, Backend::None) || ids.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        self.inner.tasks.spawn(async move {
+            let each = stream::iter(ids).for_each_concurrent(AT_ONCE, |id| {
+                let this = &this;
+                async move {
+                    if let Err(error) = this.bring_up_anew(id).await {
+                        tracing::error!(workspace.id = %id, error = error.detail(), "a change waits for a restart");
+                    }
+                }
+            });
+            tokio::select! {
+                () = each => {}
+                () = this.inner.stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Begins a new try, where there is something to bring up, and waits for its end.
+    async fn bring_up_anew(&self, id: WorkspaceId) -> Result<()> {
+        for _ in 0..PATIENCE_WITH_RACES {
+            let Some(workspace) = self.inner.store.workspace(id).await? else { return Ok(()) };
+            if workspace.is_external() || !is_concerned(workspace.status) {
+                return Ok(());
+            }
+            if self.begin_attempt(workspace, false).await? {
+                // Whoever is late keeps only its own place.
+                let _ = tokio::time::timeout(PATIENCE, self.inner.attempts.until_over(id)).await;
+                return Ok(());
+            }
+        }
+        tracing::warn!(workspace.id = %id, "a change waits for a restart: the workspace keeps changing");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_runs_or_is_meant_to_is_brought_up_anew() {
+        let concerned: Vec<&str> =
+            Status::ALL.into_iter().filter(|status| is_concerned(*status)).map(Status::as_str).collect();
+        assert_eq!(concerned, ["provisioning", "online", "offline", "degraded", "failed"]);
+    }
+}

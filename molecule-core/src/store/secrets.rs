@@ -1,0 +1,159 @@
+//! Secrets, as they are kept.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Store,
+    pool::{on_pool, statements},
+};
+use crate::{
+    error::Result,
+    id::WorkspaceId,
+    secrets::Sealed,
+    workspace::{EXTERNAL_RUNTIME, Status},
+};
+
+statements! {
+    LIST_OF = "SELECT key, encrypted_value, encryption_version, key_id, created_at, updated_at FROM workspace_secrets \
+               WHERE workspace_id = $1 ORDER BY key";
+    ONE_OF = "SELECT key, encrypted_value, encryption_version, key_id, created_at, updated_at FROM workspace_secrets \
+              WHERE workspace_id = $1 AND key = $2";
+    LIST_GLOBAL = "SELECT key, encrypted_value, encryption_version, key_id, created_at, updated_at FROM global_secrets \
+                   ORDER BY key";
+    SET_OF = "INSERT INTO workspace_secrets (workspace_id, key, encrypted_value, encryption_version, key_id, \
+              created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6) \
+              ON CONFLICT (workspace_id, key) DO UPDATE SET encrypted_value = excluded.encrypted_value, \
+              encryption_version = excluded.encryption_version, key_id = excluded.key_id, \
+              updated_at = excluded.updated_at";
+    SET_GLOBAL = "INSERT INTO global_secrets (key, encrypted_value, encryption_version, key_id, created_at, updated_at) \
+                  VALUES ($1, $2, $3, $4, $5, $5) \
+                  ON CONFLICT (key) DO UPDATE SET encrypted_value = excluded.encrypted_value, \
+                  encryption_version = excluded.encryption_version, key_id = excluded.key_id, \
+                  updated_at = excluded.updated_at";
+    DELETE_OF = "DELETE FROM workspace_secrets WHERE workspace_id = $1 AND key = $2";
+    DELETE_GLOBAL = "DELETE FROM global_secrets WHERE key = $1";
+    WITHOUT = "SELECT w.id FROM workspaces w WHERE w.status <> $2 AND w.runtime <> $3 AND NOT EXISTS \
+               (SELECT 1 FROM workspace_secrets s WHERE s.workspace_id = w.id AND s.key = $1) \
+               ORDER BY w.created_at, w.id";
+}
+
+/// A secret as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Secret {
+    pub(crate) key: String,
+    pub(crate) sealed: Sealed,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+impl<'r, R> sqlx::FromRow<'r, R> for Secret
+where
+    R: sqlx::Row,
+    &'static str: sqlx::ColumnIndex<R>,
+    Sealed: sqlx::FromRow<'r, R>,
+    String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    DateTime<Utc>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        Ok(Self {
+            key: row.try_get("key")?,
+            sealed: Sealed::from_row(row)?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
+}
+
+/// A secret that is to be kept.
+#[derive(Debug, Clone)]
+pub(crate) struct NewSecret {
+    pub(crate) key: String,
+    pub(crate) sealed: Sealed,
+}
+
+/// Binds a secret of one workspace to the statement that keeps it, on a connection or within a transaction.
+macro_rules! set_workspace_secret {
+    ($on:expr, $id:expr, $secret:expr, $now:expr) => {
+        sqlx::query($crate::store::secrets::SET_OF)
+            .bind($id)
+            .bind(&$secret.key)
+            .bind(&$secret.sealed.encrypted_value)
+            .bind($secret.sealed.encryption_version)
+            .bind(&$secret.sealed.key_id)
+            .bind($now)
+            .execute($on)
+            .await
+    };
+}
+pub(crate) use set_workspace_secret;
+
+impl Store {
+    /// The secrets of one workspace, by name.
+    pub(crate) async fn workspace_secrets(&self, id: WorkspaceId) -> Result<Vec<Secret>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(LIST_OF).bind(id).fetch_all(p).await)?)
+    }
+
+    /// One secret of one workspace.
+    pub(crate) async fn workspace_secret(&self, id: WorkspaceId, key: &str) -> Result<Option<Secret>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(ONE_OF).bind(id).bind(key).fetch_optional(p).await)?)
+    }
+
+    /// The secrets of every workspace, by name.
+    pub(crate) async fn global_secrets(&self) -> Result<Vec<Secret>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(LIST_GLOBAL).fetch_all(p).await)?)
+    }
+
+    /// Keeps a secret of one workspace, which must exist, in place of an earlier value.
+    pub(crate) async fn set_workspace_secret(
+        &self,
+        id: WorkspaceId,
+        secret: &NewSecret,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        on_pool!(self.writer(), |p| set_workspace_secret!(p, id, secret, now).map(drop))?;
+        Ok(())
+    }
+
+    /// Keeps a secret of every workspace, in place of an earlier value.
+    pub(crate) async fn set_global_secret(&self, secret: &NewSecret, now: DateTime<Utc>) -> Result<()> {
+        on_pool!(self.writer(), |p| sqlx::query(SET_GLOBAL)
+            .bind(&secret.key)
+            .bind(&secret.sealed.encrypted_value)
+            .bind(secret.sealed.encryption_version)
+            .bind(&secret.sealed.key_id)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(drop))?;
+        Ok(())
+    }
+
+    /// False where the workspace has none by that name.
+    pub(crate) async fn delete_workspace_secret(&self, id: WorkspaceId, key: &str) -> Result<bool> {
+        Ok(on_pool!(self.writer(), |p| sqlx::query(DELETE_OF)
+            .bind(id)
+            .bind(key)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected() == 1))?)
+    }
+
+    /// False where there is none by that name.
+    pub(crate) async fn delete_global_secret(&self, key: &str) -> Result<bool> {
+        Ok(on_pool!(self.writer(), |p| sqlx::query(DELETE_GLOBAL)
+            .bind(key)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected() == 1))?)
+    }
+
+    /// The managed workspaces that are not removed and have no secret of their own by that name, oldest first.
+    pub(crate) async fn workspaces_without_secret(&self, key: &str) -> Result<Vec<WorkspaceId>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(WITHOUT)
+            .bind(key)
+            .bind(Status::Removed)
+            .bind(EXTERNAL_RUNTIME)
+            .fetch_all(p)
+            .await)?)
+    }
+}
