@@ -20,6 +20,8 @@ export $(FLAGS) := -C target-feature=+crt-static
 PYTHON_BUILD := env -u $(FLAGS)
 endif
 
+export MOLECULE_TEST_SCHEMATHESIS ?= $(CURDIR)/.venv-fuzz/bin/st
+
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
 # The Python extension is tested from Python.
 RUST := --workspace --exclude molecule-py
@@ -46,7 +48,7 @@ image: build ## pack the program into the image that containers run
 	fixtures/image/build $(BUILT)/molecule
 
 .PHONY: test
-test: wheel ## run every test, with the engines they need
+test: wheel .venv-fuzz/ready ## run every test, with the engines they need
 	@# Built before, since there may be no network beside the engines.
 	$(TEST) $(RUST) --no-run
 	cargo test $(RUST) --doc
@@ -71,6 +73,16 @@ wheel: .venv/ready
 .venv/ready: molecule-py/requirements-dev.txt
 	fixtures/python-environment .venv $<
 	@touch $@
+
+.venv-fuzz/ready: fixtures/schemathesis/requirements.txt
+	fixtures/python-environment .venv-fuzz $<
+	@touch $@
+
+# From a seed of its own, which is printed where something fails.
+.PHONY: fuzz
+fuzz: .venv-fuzz/ready ## look for requests that the API answers wrongly, for FUZZ_SECONDS (600)
+	MOLECULE_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) MOLECULE_FUZZ_SEED=$(or $(FUZZ_SEED),$$RANDOM) \
+		fixtures/with-engines --postgres $(TEST) --package molecule-http --test server fuzz::
 
 .PHONY: check
 check: ## all that CI checks: format, lints, documents, tests, dependencies, generated files
@@ -108,4 +120,4 @@ update: ## write all generated files anew
 .PHONY: clean
 clean: ## remove all that was built
 	cargo clean
-	rm -rf .venv molecule
+	rm -rf .venv .venv-fuzz molecule

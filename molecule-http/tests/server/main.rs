@@ -5,6 +5,7 @@ mod conformance;
 mod crash;
 mod failing;
 mod flow;
+mod fuzz;
 mod gates;
 mod input;
 mod machines;

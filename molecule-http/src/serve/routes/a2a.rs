@@ -23,7 +23,7 @@ const TIMEOUT: &str = "x-timeout";
 #[utoipa::path(post, path = "/workspaces/{id}/a2a", tag = "a2a", request_body = Value,
     params(("id" = uuid::Uuid, Path), ("X-Workspace-ID" = Option<String>, Header), ("X-Timeout" = Option<u64>, Header)),
     responses((status = 200, body = Value), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
-        (status = 403, body = ErrorView), (status = 404, body = ErrorView), (status = 413, body = ErrorView),
+        (status = 402, body = ErrorView), (status = 403, body = ErrorView), (status = 404, body = ErrorView), (status = 413, body = ErrorView),
         (status = 500, body = ErrorView), (status = 501, body = ErrorView), (status = 502, body = ErrorView),
         (status = 503, body = ErrorView)))]
 pub(crate) async fn call(
