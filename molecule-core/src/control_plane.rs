@@ -22,6 +22,7 @@ use crate::{
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
+    relay::Relay,
     secrets::Cipher,
     store::Store,
     sweep,
@@ -44,7 +45,10 @@ pub(crate) struct Inner {
     pub(crate) env_mutators: Vec<Arc<dyn EnvMutator>>,
     pub(crate) backend: Backend,
     pub(crate) hub: EventHub,
+    pub(crate) relay: Relay,
     pub(crate) gates: Gates,
+    /// Those who ask for the same inbound secret at once take turns.
+    pub(crate) secret_gates: Gates,
     pub(crate) attempts: Attempts,
     pub(crate) http: reqwest::Client,
     pub(crate) tasks: TaskTracker,
@@ -159,7 +163,9 @@ impl Builder {
                 env_mutators: self.env_mutators,
                 backend: self.backend,
                 hub: EventHub::new(),
+                relay: Relay::new(),
                 gates: Gates::default(),
+                secret_gates: Gates::default(),
                 attempts: Attempts::default(),
                 http: a2a::client()?,
                 tasks: TaskTracker::new(),
@@ -224,9 +230,16 @@ impl ControlPlane {
         self.inner.backend.mode()
     }
 
-    /// Hears what happens from now on.
+    /// Hears what happens from now on, here and, within a moment, at other replicas on the same database.
     pub fn listen(&self) -> EventListener {
-        self.inner.hub.listen()
+        let listener = self.inner.hub.listen();
+        self.inner.relay.listens();
+        listener
+    }
+
+    /// Whether anybody would hear an event that is not recorded.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.inner.hub.has_listeners() || self.inner.relay.has_listeners()
     }
 
     /// The newest recorded events, newest first, of one workspace or of all; an unknown one has none.
@@ -264,6 +277,7 @@ impl ControlPlane {
 
     /// Tells listeners of an event that needs no record, or whose record was made already.
     pub(crate) fn announce(&self, event: Event) {
+        self.inner.relay.tell(&event);
         self.inner.hub.announce(event);
     }
 }

@@ -32,6 +32,11 @@ macro_rules! event_kinds {
                 }
             }
 
+            /// The kind that goes by `name`.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+            }
+
             /// Whether events of this kind are kept in the log, beside being told to listeners.
             pub const fn is_recorded(self) -> bool {
                 match self {
@@ -129,10 +134,13 @@ pub struct RecordedEvent {
     pub created_at: DateTime<Utc>,
 }
 
+/// What listeners hear; none where something was lost before it came here.
+type Heard = Option<Arc<Announcement>>;
+
 /// Tells every listener of this process what happened.
 #[derive(Debug)]
 pub(crate) struct EventHub {
-    listeners: broadcast::Sender<Arc<Announcement>>,
+    listeners: broadcast::Sender<Heard>,
 }
 
 impl EventHub {
@@ -145,11 +153,16 @@ impl EventHub {
         if self.has_listeners() {
             let frame = event.envelope().into();
             // An error only says that the last listener left meanwhile.
-            let _ = self.listeners.send(Arc::new(Announcement { event, frame }));
+            let _ = self.listeners.send(Some(Arc::new(Announcement { event, frame })));
         }
     }
 
-    /// Whether anybody would hear an event that is not recorded.
+    /// Tells every listener that events of other replicas were lost.
+    pub(crate) fn lost(&self) {
+        let _ = self.listeners.send(None);
+    }
+
+    /// Whether anybody of this process would hear an event that is not recorded.
     pub(crate) fn has_listeners(&self) -> bool {
         self.listeners.receiver_count() > 0
     }
@@ -162,13 +175,14 @@ impl EventHub {
 /// Hears the events of this process from the moment it was made. Delivery is best effort.
 #[derive(Debug)]
 pub struct EventListener {
-    receiver: broadcast::Receiver<Arc<Announcement>>,
+    receiver: broadcast::Receiver<Heard>,
 }
 
 /// Why an [`EventListener`] has nothing more to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerEnd {
-    /// It fell too far behind and lost events: read the state anew and listen again.
+    /// It lost events, because it fell too far behind or another replica could not be heard: read the state anew and
+    /// listen again.
     FellBehind,
     /// The control plane is gone.
     Closed,
@@ -180,10 +194,11 @@ impl EventListener {
     /// # Errors
     /// Says why none will come.
     pub async fn next(&mut self) -> Result<Arc<Announcement>, ListenerEnd> {
-        self.receiver.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Lagged(_) => ListenerEnd::FellBehind,
-            broadcast::error::RecvError::Closed => ListenerEnd::Closed,
-        })
+        match self.receiver.recv().await {
+            Ok(heard) => heard.ok_or(ListenerEnd::FellBehind),
+            Err(broadcast::error::RecvError::Lagged(_)) => Err(ListenerEnd::FellBehind),
+            Err(broadcast::error::RecvError::Closed) => Err(ListenerEnd::Closed),
+        }
     }
 }
 

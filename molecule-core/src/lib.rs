@@ -109,6 +109,8 @@ pub mod provisioner;
 #[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
+mod relay;
+#[cfg(feature = "server")]
 pub mod secrets;
 #[cfg(feature = "server")]
 pub mod store;

@@ -1,6 +1,7 @@
 //! Who is calling: tokens, and what they allow.
 
 mod access;
+mod inbound_secret;
 mod tokens;
 
 pub(crate) use self::{
@@ -12,5 +13,6 @@ pub(crate) use self::{
 };
 pub use self::{
     access::{Caller, Credential, Exposure},
+    inbound_secret::InboundSecret,
     tokens::{IssuedToken, random_token},
 };

@@ -137,6 +137,8 @@ impl ControlPlane {
         let (url, instance) = match &self.inner.backend {
             Backend::None => return Err(super::no_backend()),
             Backend::Local { provisioner, .. } => {
+                let secret = self.rotate_inbound_secret(workspace.id).await?;
+                spec.files.push(prepare::inbound_secret_file(&secret));
                 // Just before the start: a start that never comes leaves the old credential alone.
                 self.inner.store.replace_tokens(&kept).await?;
                 (provisioner.start(&spec).await.map_err(start_failed)?, None)
@@ -144,6 +146,8 @@ impl ControlPlane {
             Backend::ControlPlane(provisioner) => {
                 // The token is issued by the register call that the machine makes without one.
                 self.inner.store.revoke_tokens(workspace.id, self.now()).await?;
+                // The machine hears of it when it registers.
+                self.rotate_inbound_secret(workspace.id).await?;
                 // What the control plane said is for the log.
                 let failed = |error: Error| Error::new(error.kind(), "provisioning failed").caused_by(error);
                 (None, Some(self.start_machine(provisioner, spec).await.map_err(failed)?.instance_id))

@@ -49,6 +49,15 @@ pub(crate) fn spec(
     }
 }
 
+/// The file by which an agent knows calls of its platform.
+pub(crate) fn inbound_secret_file(secret: &SecretString) -> ConfigFile {
+    ConfigFile {
+        path: ".platform_inbound_secret".to_owned(),
+        contents: secret.expose_secret().as_bytes().to_vec(),
+        private: true,
+    }
+}
+
 fn config_yaml(workspace: &Workspace, model: Option<&str>) -> String {
     let default_model = match workspace.runtime.as_str() {
         DEFAULT_RUNTIME => "sonnet",

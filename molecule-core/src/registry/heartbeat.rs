@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::register::is_of_this_try;
@@ -57,8 +58,11 @@ pub struct RuntimeMetadata {
 }
 
 /// What an agent is told in answer to a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HeartbeatReply {}
+#[derive(Debug, Clone, Default)]
+pub struct HeartbeatReply {
+    /// What calls of the platform present; none where the caller did not prove who it is, or it cannot be told now.
+    pub inbound_secret: Option<SecretString>,
+}
 
 /// A change that a heartbeat brings about.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +119,7 @@ impl ControlPlane {
         let steady = |status, task: &str| *task == *condition.current_task && decide(status, beat).is_none();
         if proven && self.inner.store.memory().beat(id, condition.clone(), steady) {
             self.announce_beat(id, &condition);
-            return Ok(HeartbeatReply {});
+            return Ok(HeartbeatReply { inbound_secret: self.deliver_inbound_secret(id, "heartbeat").await });
         }
         self.careful_heartbeat(id, beat, condition, credential).await
     }
@@ -153,11 +157,13 @@ impl ControlPlane {
             self.announce(self.event(EventKind::TaskUpdated, id, payload));
         }
         self.announce_beat(id, &condition);
-        Ok(HeartbeatReply {})
+        // What else the beat brought about is done: that an agent lives matters more than what it is told.
+        let inbound_secret = if verified { self.deliver_inbound_secret(id, "heartbeat").await } else { None };
+        Ok(HeartbeatReply { inbound_secret })
     }
 
     fn announce_beat(&self, id: WorkspaceId, condition: &Condition) {
-        if self.inner.hub.has_listeners() {
+        if self.has_listeners() {
             let payload = json!({"active_tasks": condition.active_tasks, "uptime_seconds": condition.uptime_seconds});
             self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
         }

@@ -37,6 +37,8 @@ pub struct Registered {
     pub delivery_mode: DeliveryMode,
     /// Its token, where this call issued the first: shown this once.
     pub auth_token: Option<SecretString>,
+    /// What calls of the platform present; none where the caller did not prove who it is, or it cannot be told now.
+    pub inbound_secret: Option<SecretString>,
 }
 
 /// The status after a register call. Stopped workspaces stay stopped, whoever still speaks for them.
@@ -187,7 +189,10 @@ impl ControlPlane {
         let Some(token_kept) = kept else { return Ok(None) };
         self.announce(event);
         let auth_token = first.filter(|_| token_kept).map(|(_, issued)| issued.token);
-        Ok(Some(Registered { delivery_mode, auth_token }))
+        let proven = verified || auth_token.is_some();
+        let inbound_secret =
+            if proven { self.deliver_inbound_secret(register.id, "register").await } else { None };
+        Ok(Some(Registered { delivery_mode, auth_token, inbound_secret }))
     }
 
     /// Replaces an agent's card.

@@ -23,8 +23,8 @@ statements! {
 }
 
 row! {
-    struct EventRow {
-        id: EventId,
+    pub(super) struct EventRow {
+        pub(super) id: EventId,
         event_type: String,
         workspace_id: Option<WorkspaceId>,
         payload: Option<Value>,

@@ -1,7 +1,8 @@
 //! What the store remembers, so that a steady heartbeat costs the database nothing (`docs/decisions/0006`).
 //!
-//! Two things are remembered: whose a token is, and the condition of workspaces that report in. Whatever changes
-//! either in the database goes through the store, which forgets it here in the same breath.
+//! Three things are remembered: whose a token is, the condition of workspaces that report in, and for a while the secret
+//! that calls into a workspace present. Whatever changes one of them in the database goes through the store, which
+//! forgets it here in the same breath.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,8 @@ use std::{
     },
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
 
 use super::TokenOwner;
 use crate::{
@@ -60,6 +62,20 @@ struct Known {
     unsaved: bool,
 }
 
+/// How long an inbound secret is remembered after it was read.
+const SECRET_HOLDS: TimeDelta = TimeDelta::minutes(5);
+
+/// Tells one text of an inbound secret from another, as it is kept in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint(pub(crate) u64);
+
+#[derive(Debug)]
+struct KnownSecret {
+    secret: SecretString,
+    kept_as: Fingerprint,
+    read_at: DateTime<Utc>,
+}
+
 /// The state of a workspace's changes at one moment: what was read after it may be remembered only while it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(u64);
@@ -77,6 +93,7 @@ pub(crate) struct Memory {
     changes: AtomicU64,
     workspaces: Shards<WorkspaceId, Tracked>,
     tokens: Shards<TokenHash, Known>,
+    secrets: Shards<WorkspaceId, KnownSecret>,
     epochs: Box<[AtomicU64]>,
 }
 
@@ -87,6 +104,7 @@ impl Default for Memory {
             changes: AtomicU64::new(0),
             workspaces: (0..SHARDS).map(|_| Mutex::default()).collect(),
             tokens: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            secrets: (0..SHARDS).map(|_| Mutex::default()).collect(),
             epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -108,16 +126,22 @@ impl Memory {
         self.trusted.load(Ordering::Acquire)
     }
 
-    /// Forgets everything that was remembered of tokens, and remembers none until it is trusted again.
+    /// Forgets everything that was remembered of tokens and secrets, and remembers no token until it is trusted again.
     ///
     /// Conditions are kept: saving them finds out which of them are out of date.
     pub(crate) fn set_trusted(&self, trusted: bool) {
         self.trusted.store(trusted, Ordering::Release);
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.tokens.iter().for_each(|shard| lock(shard).clear());
+        self.forget_inbound_secrets();
     }
 
-    /// Forgets the workspace and its tokens: its status or its tokens changed.
+    /// Forgets every inbound secret.
+    pub(crate) fn forget_inbound_secrets(&self) {
+        self.secrets.iter().for_each(|shard| lock(shard).clear());
+    }
+
+    /// Forgets the workspace, its tokens and its secret: its status or one of them changed.
     ///
     /// To be called after the change was committed. A condition that was not saved yet is lost with it; the next
     /// heartbeat brings a newer one.
@@ -125,6 +149,42 @@ impl Memory {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.epochs[slot(id) % EPOCHS].fetch_add(1, Ordering::AcqRel);
         self.shard(id).remove(&id);
+        self.secret_shard(id).remove(&id);
+    }
+
+    /// The inbound secret of a workspace, if it was read not long ago.
+    pub(crate) fn inbound_secret(&self, id: WorkspaceId, now: DateTime<Utc>) -> Option<SecretString> {
+        let shard = self.secret_shard(id);
+        let known = shard.get(&id)?;
+        // A clock that went back says nothing about how long ago that was.
+        let age = now - known.read_at;
+        (TimeDelta::zero() <= age && age < SECRET_HOLDS).then(|| known.secret.clone())
+    }
+
+    /// Remembers the inbound secret of a workspace, unless that changed since `epoch`.
+    pub(crate) fn know_inbound_secret(
+        &self,
+        id: WorkspaceId,
+        epoch: Epoch,
+        secret: SecretString,
+        kept_as: Fingerprint,
+        read_at: DateTime<Utc>,
+    ) {
+        let mut shard = self.secret_shard(id);
+        if self.epoch(id) == epoch {
+            shard.insert(id, KnownSecret { secret, kept_as, read_at });
+        }
+    }
+
+    /// Notes how the inbound secret of a workspace was seen to be kept: what is remembered holds on, or is forgotten.
+    pub(crate) fn saw_inbound_secret(&self, id: WorkspaceId, epoch: Epoch, kept_as: Fingerprint, at: DateTime<Utc>) {
+        let mut shard = self.secret_shard(id);
+        let Some(known) = shard.get_mut(&id).filter(|_| self.epoch(id) == epoch) else { return };
+        if known.kept_as == kept_as {
+            known.read_at = known.read_at.max(at);
+        } else {
+            shard.remove(&id);
+        }
     }
 
     /// Remembers the condition of a workspace, unless it changed since `epoch`.
@@ -235,6 +295,10 @@ impl Memory {
         lock(&self.workspaces[slot(id) % SHARDS])
     }
 
+    fn secret_shard(&self, id: WorkspaceId) -> MutexGuard<'_, HashMap<WorkspaceId, KnownSecret>> {
+        lock(&self.secrets[slot(id) % SHARDS])
+    }
+
     fn token_shard(&self, hash: &TokenHash) -> MutexGuard<'_, HashMap<TokenHash, Known>> {
         lock(&self.tokens[usize::from(hash[0]) % SHARDS])
     }
@@ -334,5 +398,40 @@ mod tests {
         memory.set_trusted(true);
         memory.know([1; 32], owner(1), memory.moment(), at(1));
         assert_eq!(memory.owner(&[1; 32], at(1)), Some(owner(1)));
+    }
+
+    #[test]
+    fn a_secret_is_remembered_for_five_minutes_unless_it_is_seen_again() {
+        use secrecy::ExposeSecret;
+        let memory = Memory::default();
+        let known = |now| memory.inbound_secret(id(1), at(now)).map(|secret| secret.expose_secret().to_owned());
+        let know = |text: &str, read_at| {
+            memory.know_inbound_secret(id(1), memory.epoch(id(1)), text.into(), Fingerprint(1), at(read_at));
+        };
+        assert_eq!(known(0), None);
+        know("s", 0);
+        assert_eq!((known(0), known(299), known(300)), (Some("s".to_owned()), Some("s".to_owned()), None));
+        assert_eq!(known(-1), None, "the clock went back");
+        memory.saw_inbound_secret(id(1), memory.epoch(id(1)), Fingerprint(1), at(200));
+        assert_eq!((known(499), known(500)), (Some("s".to_owned()), None));
+        memory.saw_inbound_secret(id(1), memory.epoch(id(1)), Fingerprint(2), at(201));
+        assert_eq!(known(201), None, "it is another now");
+        memory.saw_inbound_secret(id(1), memory.epoch(id(1)), Fingerprint(2), at(201));
+        assert_eq!(known(201), None, "what was not asked for is not remembered");
+        know("s", 0);
+        memory.changed(id(1));
+        assert_eq!(known(0), None);
+        know("s", 0);
+        memory.set_trusted(true);
+        assert_eq!(known(0), None);
+    }
+
+    #[test]
+    fn a_secret_that_was_read_before_a_change_is_not_remembered_after_it() {
+        let memory = Memory::default();
+        let before = memory.epoch(id(1));
+        memory.changed(id(1));
+        memory.know_inbound_secret(id(1), before, "old".into(), Fingerprint(1), at(0));
+        assert!(memory.inbound_secret(id(1), at(0)).is_none());
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod activity;
 pub(crate) mod clean;
 mod events;
+mod inbound_secrets;
 pub(crate) mod memory;
 mod peers;
 pub(crate) mod pool;
@@ -43,7 +44,10 @@ use self::{
     memory::Memory,
     pool::{Pool, on_pool},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    clock::{SystemEntropy, random_uuid},
+    error::{Error, ErrorKind, Result},
+};
 
 /// How long a caller waits for a connection, or for another writer, before it is told that the store is away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +63,8 @@ pub struct Store {
     write: Pool,
     memory: Arc<Memory>,
     statements: Arc<Counters>,
+    /// What other replicas know this handle by.
+    origin: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +149,7 @@ impl Store {
                 write: Pool::Sqlite(one),
                 memory: Arc::default(),
                 statements: Arc::default(),
+                origin: Arc::default(),
             });
         }
         let pool = |connections| {
@@ -159,13 +166,16 @@ impl Store {
             write: Pool::Sqlite(write),
             memory: Arc::default(),
             statements: Arc::default(),
+            origin: Arc::default(),
         })
     }
 
     async fn connect_postgres(url: &str) -> Result<Self> {
+        let origin = format!("molecule-{}", random_uuid(&SystemEntropy));
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| Error::invalid("the Postgres URL cannot be understood").caused_by(error))?
-            .application_name("molecule")
+            // The triggers of the schema tell whose doing a change was.
+            .application_name(&origin)
             .log_statements(LevelFilter::Trace);
         let place = format!("{}:{}", options.get_host(), options.get_port());
         // A pool that gets no connection says only that; one connection of its own says why.
@@ -187,7 +197,13 @@ impl Store {
         let memory = Arc::new(Memory::default());
         // Until this process hears what others change; see the `peers` module.
         memory.set_trusted(false);
-        Ok(Self { read: Pool::Postgres(pool.clone()), write: Pool::Postgres(pool), memory, statements: Arc::default() })
+        Ok(Self {
+            read: Pool::Postgres(pool.clone()),
+            write: Pool::Postgres(pool),
+            memory,
+            statements: Arc::default(),
+            origin: origin.into(),
+        })
     }
 
     /// Brings the schema up to date. Repeating it changes nothing; several replicas may do it at once.
@@ -266,6 +282,7 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
+    (4, "replicas", include_str!("../../migrations/sqlite/0004_replicas.sql")),
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
 ];
@@ -273,6 +290,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
+    (4, "replicas", include_str!("../../migrations/postgres/0004_replicas.sql")),
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
 ];
@@ -324,6 +342,7 @@ pub mod gate {
         let modules = [
             ("activity", super::activity::STATEMENTS),
             ("events", super::events::STATEMENTS),
+            ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
@@ -336,7 +355,11 @@ pub mod gate {
     pub fn statements_of(engine: Engine) -> Vec<(String, &'static str)> {
         match engine {
             Engine::Sqlite => named(("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS)),
-            Engine::Postgres => named(("telemetry::postgres", super::telemetry::postgres::STATEMENTS)),
+            Engine::Postgres => [
+                named(("telemetry::postgres", super::telemetry::postgres::STATEMENTS)),
+                named(("peers::postgres", super::peers::postgres::STATEMENTS)),
+            ]
+            .concat(),
         }
     }
 
@@ -377,6 +400,13 @@ pub(crate) mod suite_access {
         let sql = "UPDATE workspaces SET status = $2 WHERE id = $1";
         on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(status).execute(p).await.map(drop))
             .expect("the row can be moved");
+    }
+
+    /// Rotates an inbound secret as an operator with a console does.
+    pub(crate) async fn set_inbound_secret(store: &Store, id: WorkspaceId, secret: Option<&str>) {
+        let sql = "UPDATE workspaces SET platform_inbound_secret = $2 WHERE id = $1";
+        on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(secret).execute(p).await.map(drop))
+            .expect("the secret can be set");
     }
 
     /// When the database says that a token was used last.

@@ -8,6 +8,7 @@ use sqlx::{PgPool, SqlitePool};
 
 use super::{
     Store,
+    inbound_secrets::fingerprint,
     memory::Condition,
     pool::{Pool, row},
 };
@@ -27,6 +28,7 @@ row! {
     struct Saved {
         id: WorkspaceId,
         status: Status,
+        platform_inbound_secret: Option<String>,
     }
 }
 
@@ -42,7 +44,7 @@ pub(super) mod sqlite {
                     value ->> 3 AS sample_error, value ->> 4 AS active_tasks, value ->> 5 AS uptime_seconds, \
                     value ->> 6 AS current_task, value ->> 7 AS monthly_spend FROM json_each($1)) AS b \
             WHERE workspaces.id = b.id AND workspaces.status <> $2 \
-            RETURNING workspaces.id, workspaces.status";
+            RETURNING workspaces.id, workspaces.status, workspaces.platform_inbound_secret";
         SAVE_USES = "UPDATE workspace_auth_tokens SET last_used_at = b.at \
             FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) AS b \
             WHERE workspace_auth_tokens.id = b.id";
@@ -61,7 +63,7 @@ pub(super) mod postgres {
                     $7::text[], $8::int8[]) \
                 AS b (id, at, error_rate, sample_error, active_tasks, uptime_seconds, current_task, monthly_spend) \
             WHERE workspaces.id = b.id AND workspaces.status <> $9 \
-            RETURNING workspaces.id, workspaces.status";
+            RETURNING workspaces.id, workspaces.status, workspaces.platform_inbound_secret";
         SAVE_USES = "UPDATE workspace_auth_tokens SET last_used_at = b.at \
             FROM unnest($1::uuid[], $2::timestamptz[]) AS b (id, at) WHERE workspace_auth_tokens.id = b.id";
     }
@@ -76,16 +78,22 @@ impl Store {
         // Rows are locked in one order, so that two replicas never wait for each other.
         conditions.sort_by_key(|(id, ..)| *id);
         for (number, batch) in conditions.chunks(BATCH).enumerate() {
+            let epochs: Vec<_> = batch.iter().map(|(id, ..)| self.memory.epoch(*id)).collect();
             let saved = match self.save_conditions(batch).await {
-                Ok(saved) => saved.into_iter().map(|row| (row.id, row.status)).collect::<HashMap<_, _>>(),
+                Ok(saved) => saved.into_iter().map(|row| (row.id, row)).collect::<HashMap<_, _>>(),
                 Err(error) => {
                     conditions[number * BATCH..].iter().for_each(|(id, ..)| self.memory.keep_unsaved(*id));
                     return Err(error);
                 }
             };
-            for (id, status, _) in batch {
-                if saved.get(id) != Some(status) {
-                    self.memory.changed(*id);
+            for ((id, status, condition), epoch) in batch.iter().zip(epochs) {
+                match saved.get(id) {
+                    // The secret is seen on the way, so that those who beat need not have it read for them.
+                    Some(row) if row.status == *status => {
+                        let kept_as = fingerprint(row.platform_inbound_secret.as_deref().unwrap_or_default());
+                        self.memory.saw_inbound_secret(*id, epoch, kept_as, condition.at);
+                    }
+                    _ => self.memory.changed(*id),
                 }
             }
         }

@@ -15,7 +15,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
-    follow_peers(control_plane);
+    relay(control_plane);
     resume_interrupted(control_plane);
     every(control_plane, "health-sweep", config.health_tick, |this| async move { this.sweep_health().await });
     every(
@@ -28,12 +28,12 @@ pub(crate) fn start(control_plane: &ControlPlane) {
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
 }
 
-fn follow_peers(control_plane: &ControlPlane) {
+fn relay(control_plane: &ControlPlane) {
     let this = control_plane.clone();
     control_plane.inner.tasks.spawn(async move {
         tokio::select! {
             () = this.inner.stop.cancelled() => {}
-            () = this.inner.store.follow_peers() => {}
+            () = this.relay() => {}
         }
     });
 }

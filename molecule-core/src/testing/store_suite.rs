@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -370,6 +370,77 @@ cases! {
         assert_eq!(gate::last_use(&store, token.id).await, Some(at(4)));
         store.revoke_tokens(new.id, at(5)).await.unwrap();
         assert!(store.token_owner(&token.hash, at(6)).await.unwrap().is_none());
+    }
+
+    /// Of callers who mint an inbound secret at once, all are given the same, and a workspace that is not there none
+    async fn one_secret_is_minted(store: Store) {
+        let (new, gone) = (workspace(), NewWorkspace { status: Status::Removed, ..workspace() });
+        insert(&store, &new).await;
+        insert(&store, &gone).await;
+        for nothing in [None, Some("")] {
+            gate::set_inbound_secret(&store, new.id, nothing).await;
+            assert!(store.inbound_secret(new.id, at(0)).await.unwrap().is_none(), "{nothing:?}");
+            let tries = join_all((0..8).map(async |n| {
+                let secret = SecretString::from(format!("{nothing:?} {n}"));
+                store.mint_inbound_secret(new.id, &secret, at(0)).await.unwrap().unwrap().expose_secret().to_owned()
+            }));
+            let minted: std::collections::BTreeSet<String> = tries.await.into_iter().collect();
+            assert_eq!(minted.len(), 1, "{minted:?}");
+            let kept = store.inbound_secret(new.id, at(0)).await.unwrap().unwrap();
+            assert!(minted.contains(kept.expose_secret()));
+            store.memory().forget_inbound_secrets();
+        }
+        for absent in [gone.id, id()] {
+            assert!(store.mint_inbound_secret(absent, &"s".into(), at(0)).await.unwrap().is_none());
+            assert!(!store.replace_inbound_secret(absent, &"s".into(), at(0)).await.unwrap());
+            assert!(store.inbound_secret(absent, at(0)).await.unwrap().is_none());
+        }
+    }
+
+    /// An inbound secret is read once in five minutes, what is written is known at once, and absence is not remembered
+    async fn remembers_secrets(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let reads = || store.statements().reads;
+        let secret = async |seconds| {
+            let secret = store.inbound_secret(new.id, at(seconds)).await.unwrap();
+            secret.map(|secret| secret.expose_secret().to_owned())
+        };
+        let before = reads();
+        assert_eq!((secret(0).await, secret(0).await), (None, None));
+        assert_eq!(reads() - before, 2, "absence is looked up each time");
+        assert!(store.replace_inbound_secret(new.id, &"one".into(), at(0)).await.unwrap());
+        let before = reads();
+        assert_eq!((secret(0).await.as_deref(), secret(299).await.as_deref()), (Some("one"), Some("one")));
+        assert_eq!(reads(), before);
+        // By somebody whom this process does not hear.
+        gate::set_inbound_secret(&store, new.id, Some("two")).await;
+        assert_eq!(secret(299).await.as_deref(), Some("one"));
+        assert_eq!(secret(300).await.as_deref(), Some("two"));
+        assert_eq!(secret(300 + 299).await.as_deref(), Some("two"));
+        assert_eq!(reads() - before, 1);
+        assert!(store.replace_inbound_secret(new.id, &"three".into(), at(600)).await.unwrap());
+        assert_eq!(secret(600).await.as_deref(), Some("three"));
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        assert!(store.remove(&[(new.id, gone, event(new.id, 601))]).await.unwrap());
+        assert_eq!(secret(601).await, None);
+    }
+
+    /// Saving the conditions of those who beat keeps their secrets known, and finds out which were rotated
+    async fn saving_sees_secrets(store: Store) {
+        let (same, rotated) = (workspace(), workspace());
+        for new in [&same, &rotated] {
+            let new = NewWorkspace { status: Status::Online, ..NewWorkspace { id: new.id, ..workspace() } };
+            insert(&store, &new).await;
+            assert!(store.replace_inbound_secret(new.id, &"one".into(), at(0)).await.unwrap());
+            store.memory().track(new.id, store.memory().epoch(new.id), Status::Online, beat(1));
+            assert!(store.memory().beat(new.id, beat(200), |_, _| true));
+        }
+        gate::set_inbound_secret(&store, rotated.id, Some("two")).await;
+        store.save_telemetry().await.unwrap();
+        let known = |id| store.memory().inbound_secret(id, at(499)).map(|secret| secret.expose_secret().to_owned());
+        assert_eq!(known(same.id).as_deref(), Some("one"));
+        assert_eq!(known(rotated.id), None);
     }
 
     /// The tree below a workspace holds removed members, and kin leaves them out

@@ -53,6 +53,12 @@ pub(crate) async fn postgres_database() -> Option<TestDatabase> {
 }
 
 impl TestDatabase {
+    /// Cuts every connection to it, as a restart of the server does.
+    pub(crate) async fn cut_connections(&self) {
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'";
+        self.on_server(cut).await;
+    }
+
     async fn on_server(&self, sql: &str) {
         let mut server = PgConnection::connect(self.server.as_str()).await.expect("the Postgres server answers");
         let sql = sql.replace("{}", &self.name);

@@ -9,7 +9,7 @@ use molecule_core::{
     registry::{Heartbeat, Register, RuntimeMetadata},
     workspace::DeliveryMode,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,6 +48,9 @@ pub(crate) struct RegisteredView {
     /// Its token, shown only when this call issued it.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_token: Option<String>,
+    /// What calls of the platform into the workspace present as their bearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_inbound_secret: Option<String>,
 }
 
 /// What an agent says about its condition.
@@ -84,6 +87,16 @@ pub(crate) struct RuntimeMetadataRequest {
     capabilities: BTreeMap<String, bool>,
 }
 
+/// What an agent is told in answer to a heartbeat.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HeartbeatView {
+    /// Always `ok`.
+    status: &'static str,
+    /// What calls of the platform into the workspace present as their bearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_inbound_secret: Option<String>,
+}
+
 /// That a call was taken.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TakenView {
@@ -101,6 +114,10 @@ pub(crate) struct UpdateCardRequest {
 
 fn workspace_id(text: &str) -> Result<WorkspaceId, Error> {
     text.parse().map_err(|error: Error| Error::invalid(BAD_BODY).with_member("detail", error.message().to_owned()))
+}
+
+fn exposed(secret: SecretString) -> String {
+    secret.expose_secret().to_owned()
 }
 
 /// Takes an agent's word on where it is and what it can do, and brings its workspace online.
@@ -125,19 +142,20 @@ pub(crate) async fn register(
     Ok(Json(RegisteredView {
         status: "registered",
         delivery_mode: registered.delivery_mode.as_str(),
-        auth_token: registered.auth_token.map(|token| token.expose_secret().to_owned()),
+        auth_token: registered.auth_token.map(exposed),
+        platform_inbound_secret: registered.inbound_secret.map(exposed),
     }))
 }
 
 /// Takes an agent's word on its condition.
 #[utoipa::path(post, path = "/registry/heartbeat", tag = "registry", request_body = HeartbeatRequest,
-    responses((status = 200, body = TakenView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
+    responses((status = 200, body = HeartbeatView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 404, body = ErrorView), (status = 413, body = ErrorView), (status = 503, body = ErrorView)))]
 pub(crate) async fn heartbeat(
     State(app): State<AppState>,
     presented: Presented,
     body: Body,
-) -> ApiResult<Json<TakenView>> {
+) -> ApiResult<Json<HeartbeatView>> {
     let request: HeartbeatRequest = body.parse(BAD_BODY)?;
     let id = workspace_id(&request.workspace_id)?;
     let beat = Heartbeat {
@@ -153,8 +171,8 @@ pub(crate) async fn heartbeat(
             .runtime_metadata
             .map(|metadata| RuntimeMetadata { capabilities: metadata.capabilities }),
     };
-    app.control_plane.heartbeat(id, &beat, presented.credential).await?;
-    Ok(Json(TakenView { status: "ok" }))
+    let reply = app.control_plane.heartbeat(id, &beat, presented.credential).await?;
+    Ok(Json(HeartbeatView { status: "ok", platform_inbound_secret: reply.inbound_secret.map(exposed) }))
 }
 
 /// Replaces an agent's card.
