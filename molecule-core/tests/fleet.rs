@@ -508,8 +508,9 @@ async fn what_its_user_made_of_a_workspace_survives_a_restart() {
     fleet.come_online(id).await;
     let starts = fleet.backend.starts();
     let paths = |n: usize| starts[n].files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>();
-    assert_eq!(paths(0), ["config.yaml", ".auth_token"]);
-    assert_eq!(paths(1), [".auth_token"], "the configuration is there already");
+    let secrets = [".auth_token", ".platform_inbound_secret"];
+    assert_eq!(paths(0), [&["config.yaml"], &secrets[..]].concat());
+    assert_eq!(paths(1), secrets, "the configuration is there already");
     assert_eq!((starts[0].reset_session, starts[1].reset_session), (false, true));
     fleet.down().await;
 }

@@ -25,6 +25,7 @@ async fn replica(database: &TestDatabase) -> ControlPlane {
     control_plane
 }
 
+#[expect(clippy::future_not_send, reason = "it is awaited where it is made")]
 async fn until(condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(PATIENCE, async {
         while !condition().await {

@@ -190,8 +190,7 @@ impl ControlPlane {
         self.announce(event);
         let auth_token = first.filter(|_| token_kept).map(|(_, issued)| issued.token);
         let proven = verified || auth_token.is_some();
-        let inbound_secret =
-            if proven { self.deliver_inbound_secret(register.id, "register").await } else { None };
+        let inbound_secret = if proven { self.deliver_inbound_secret(register.id, "register").await } else { None };
         Ok(Some(Registered { delivery_mode, auth_token, inbound_secret }))
     }
 

@@ -7,7 +7,7 @@ mod wire;
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,8 +47,12 @@ const AT_ONCE: usize = 500;
 #[derive(Debug)]
 pub(crate) struct Relay {
     outbox: Mutex<Outbox>,
-    /// Something is to be told, or somebody began to listen here.
+    /// Something is to be told, somebody began to listen here, or another asks whether anybody does.
     wake: Notify,
+    /// This replica just began to hear the others, and does not know which of them have listeners.
+    asks: AtomicBool,
+    /// Another does not know whether this one has.
+    is_asked: AtomicBool,
     began: Instant,
     /// Until when another replica has listeners, in milliseconds after `began`.
     listening_until: AtomicU64,
@@ -59,6 +63,8 @@ impl Relay {
         Self {
             outbox: Mutex::default(),
             wake: Notify::new(),
+            asks: AtomicBool::new(false),
+            is_asked: AtomicBool::new(false),
             began: Instant::now(),
             listening_until: AtomicU64::new(0),
         }
@@ -103,7 +109,14 @@ impl ControlPlane {
                 self.inner.hub.lost();
             }
         };
-        tokio::join!(self.inner.store.follow_peers(hear, || self.inner.hub.lost()), self.tell(), self.hear(inbox));
+        let began = |again| {
+            self.inner.relay.asks.store(true, Ordering::Relaxed);
+            self.inner.relay.wake.notify_one();
+            if again {
+                self.inner.hub.lost();
+            }
+        };
+        tokio::join!(self.inner.store.follow_peers(hear, began), self.tell(), self.hear(inbox));
     }
 
     async fn tell(&self) {
@@ -118,7 +131,11 @@ impl ControlPlane {
                 tracing::warn!(dropped, "other replicas are not told of some events: there are too many");
             }
             let mut notices: Vec<String> = batches.iter().flat_map(|batch| wire::parts(origin, batch)).collect();
-            let due = said_so.is_none_or(|at| at.elapsed() >= LISTENING_EVERY);
+            if relay.asks.swap(false, Ordering::Relaxed) {
+                notices.push(wire::asking(origin));
+            }
+            let is_asked = relay.is_asked.swap(false, Ordering::Relaxed);
+            let due = is_asked || said_so.is_none_or(|at| at.elapsed() >= LISTENING_EVERY);
             if due && self.inner.hub.has_listeners() {
                 notices.push(wire::listening(origin));
                 said_so = Some(Instant::now());
@@ -153,6 +170,10 @@ impl ControlPlane {
             match Notice::parse(notice) {
                 Some(Notice::Recorded { origin, id }) if origin != own => heard.push(Heard::Recorded(id)),
                 Some(Notice::Listening { origin }) if origin != own => self.inner.relay.another_listens(),
+                Some(Notice::Asking) => {
+                    self.inner.relay.is_asked.store(true, Ordering::Relaxed);
+                    self.inner.relay.wake.notify_one();
+                }
                 Some(Notice::Part { origin, number, count, text }) if origin != own => {
                     let told = assembly.add(origin, number, count, text).unwrap_or_default();
                     heard.extend(told.into_iter().filter_map(|told| told.event()).map(Heard::Told));

@@ -63,6 +63,8 @@ pub(super) enum Notice<'a> {
     Recorded { origin: &'a str, id: EventId },
     /// Somebody listens at `origin`.
     Listening { origin: &'a str },
+    /// `origin` begins to hear, and asks who listens.
+    Asking,
     /// A part of a batch: which of how many, from 0.
     Part { origin: &'a str, number: usize, count: usize, text: &'a str },
 }
@@ -77,6 +79,7 @@ impl<'a> Notice<'a> {
                 Some(Self::Recorded { origin, id: id.parse().ok()? })
             }
             "listening" => Some(Self::Listening { origin: rest }),
+            "asking" => Some(Self::Asking),
             "part" => {
                 let mut fields = rest.splitn(4, ' ');
                 let origin = fields.next()?;
@@ -91,6 +94,11 @@ impl<'a> Notice<'a> {
 /// The notice that somebody listens at `origin`.
 pub(super) fn listening(origin: &str) -> String {
     format!("listening {origin}")
+}
+
+/// The question who listens.
+pub(super) fn asking(origin: &str) -> String {
+    format!("asking {origin}")
 }
 
 /// The notices that carry `batch`, to be sent in their order and in one transaction.
@@ -160,9 +168,7 @@ mod tests {
         let mut assembly = Assembly::default();
         let mut whole = None;
         for notice in notices {
-            let Some(Notice::Part { origin, number, count, text }) = Notice::parse(notice) else {
-                panic!("{notice}")
-            };
+            let Some(Notice::Part { origin, number, count, text }) = Notice::parse(notice) else { panic!("{notice}") };
             whole = assembly.add(origin, number, count, text);
         }
         whole
@@ -201,6 +207,7 @@ mod tests {
         let id = EventId::from_uuid(Uuid::from_u128(7));
         assert_eq!(Notice::parse(&format!("recorded a b {id}")), Some(Notice::Recorded { origin: "a b", id }));
         assert_eq!(Notice::parse(&listening("one")), Some(Notice::Listening { origin: "one" }));
+        assert_eq!(Notice::parse(&asking("one")), Some(Notice::Asking));
         for nonsense in ["", "x", "recorded", "recorded one two", "part one x 1 []", "part one 0 1", "hello world"] {
             assert_eq!(Notice::parse(nonsense), None, "{nonsense}");
         }

@@ -45,14 +45,14 @@ impl Store {
     /// Forgets what other replicas change, and gives what they tell to `hear`, until it is dropped. Returns at once
     /// where there can be no others.
     ///
-    /// While nothing can be heard, tokens are looked up in the database each time; afterwards `missed` is called, as
-    /// what was told meanwhile is lost.
-    pub(crate) async fn follow_peers(&self, hear: impl Fn(&str), missed: impl Fn()) {
+    /// While nothing can be heard, tokens are looked up in the database each time. `began` is called when it can be,
+    /// and told whether that is again: what was told meanwhile is lost.
+    pub(crate) async fn follow_peers(&self, hear: impl Fn(&str) + Send + Sync, began: impl Fn(bool) + Send + Sync) {
         let Pool::Postgres(pool) = &self.write else { return };
         let mut backoff = FIRST_BACKOFF;
-        let mut first = true;
+        let mut again = false;
         loop {
-            let heard = self.hear(pool, &hear, || if !std::mem::take(&mut first) { missed() }).await;
+            let heard = self.hear(pool, &hear, || began(std::mem::replace(&mut again, true))).await;
             match heard {
                 Ok(()) => backoff = FIRST_BACKOFF,
                 Err(error) => {
@@ -66,7 +66,12 @@ impl Store {
     }
 
     /// Hears until the connection is lost.
-    async fn hear(&self, pool: &PgPool, hear: &impl Fn(&str), began: impl FnOnce()) -> sqlx::Result<()> {
+    async fn hear(
+        &self,
+        pool: &PgPool,
+        hear: &(impl Fn(&str) + Sync),
+        began: impl FnOnce() + Send,
+    ) -> sqlx::Result<()> {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen_all([CHANGES, EVENTS]).await?;
         // What changed before is read from the database from here on.

@@ -13,6 +13,7 @@ mod openapi;
 mod operations;
 mod process;
 mod refused;
+mod replicas;
 mod secrets;
 mod server;
 mod shutdown;

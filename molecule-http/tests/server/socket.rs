@@ -57,7 +57,8 @@ impl Feed {
         }
     }
 
-    async fn event(&mut self) -> Value {
+    /// The next event.
+    pub(crate) async fn event(&mut self) -> Value {
         serde_json::from_str(&self.text().await).expect("events are JSON")
     }
 

@@ -1,5 +1,6 @@
 //! The cases for a server at a base URL.
 
+mod inbound_secret;
 mod operations;
 mod registry;
 mod workspaces;
@@ -8,7 +9,10 @@ use crate::{case::Case, http::Server};
 
 /// All of them, area by area.
 pub fn all() -> Vec<Case<Server>> {
-    [operations::cases(), workspaces::cases(), registry::cases()].into_iter().flatten().collect()
+    [operations::cases(), workspaces::cases(), registry::cases(), inbound_secret::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
