@@ -1,0 +1,103 @@
+//! Agents that are called, and that look for one another.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use molecule_core::{
+    ErrorKind, a2a::Call, identity::Caller, registry::Heartbeat, testing::Operation, workspace::CreateWorkspace,
+};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::fleet::Fleet;
+
+#[tokio::test]
+async fn a_deadline_beyond_all_reckoning_is_none() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let body = Bytes::from_static(br#"{"method":"m"}"#);
+    let call = Call { target: id, caller: Caller::Operator, body, deadline: Some(Some(Duration::MAX)) };
+    // Whatever becomes of the call, it does not end by a panic.
+    if let Err(error) = fleet.control_plane.call(call).await {
+        assert_ne!(error.kind(), ErrorKind::Unexpected, "{error:?}");
+    }
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn who_has_spent_what_it_may_is_not_called() {
+    let fleet = Fleet::new().await;
+    let request = CreateWorkspace { name: "a".to_owned(), budget_limit: Some(500), ..CreateWorkspace::default() };
+    let id = fleet.control_plane.create(request).await.unwrap().workspace.id;
+    fleet.come_online(id).await;
+    let credential = fleet.control_plane.authenticate(Some(fleet.token(id).expose_secret())).await.unwrap();
+    let beat = Heartbeat { monthly_spend: 500, ..Heartbeat::default() };
+    fleet.control_plane.heartbeat(id, &beat, credential).await.unwrap();
+    let body = Bytes::from_static(br#"{"method":"m"}"#);
+    let call = Call { target: id, caller: Caller::Operator, body, deadline: None };
+    let error = fleet.control_plane.call(call).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn calling_a_dead_workload_brings_it_up_again() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    fleet.backend.end(id, None);
+    let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
+    let call = Call { target: id, caller: Caller::Operator, body, deadline: None };
+    let error = fleet.control_plane.call(call).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.members().iter().any(|(name, value)| *name == "restarting" && value == true), "{error:?}");
+    fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn agents_find_those_they_may_talk_to_and_no_others() {
+    let fleet = Fleet::new().await;
+    let lead = fleet.create("lead").await;
+    let (one, two) = (fleet.create_below("one", lead).await, fleet.create_below("Zwei", lead).await);
+    let below = fleet.create_below("below", one).await;
+    for id in [lead, one, two, below] {
+        fleet.come_online(id).await;
+    }
+    let names = async |id, query| {
+        let peers = fleet.control_plane.peers(id, query).await.unwrap();
+        peers.into_iter().map(|peer| peer.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(one, None).await, ["Zwei", "below", "lead"]);
+    assert_eq!(names(one, Some(" zWEI ")).await, ["Zwei"]);
+    assert_eq!(names(below, None).await, ["one"]);
+    let found = fleet.control_plane.discover(one, two).await.unwrap();
+    assert_eq!((found.name.as_str(), found.url), ("Zwei", fleet.row(two).await.url));
+    let error = fleet.control_plane.discover(below, two).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::PermissionDenied, "not authorized to discover this workspace")
+    );
+    fleet.control_plane.delete(two, true, false).await.unwrap();
+    let error = fleet.control_plane.discover(one, two).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "a removed workspace is not told apart from none");
+    assert_eq!(names(one, None).await, ["below", "lead"]);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_is_named_with_its_status() {
+    let fleet = Fleet::new().await;
+    let (one, _) = fleet.create_external("one").await;
+    let (two, token) = fleet.create_external("two").await;
+    let error = fleet.control_plane.discover(one, two).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "workspace not available"));
+    assert_eq!(error.members().first().unwrap(), &("status", json!("awaiting_agent")));
+    fleet.beat(two, &token).await.unwrap();
+    // It polls: what is for it goes through here.
+    let found = fleet.control_plane.discover(one, two).await.unwrap();
+    assert_eq!(found.url, format!("http://127.0.0.1:8080/workspaces/{two}/a2a"));
+    fleet.down().await;
+}

@@ -1,0 +1,61 @@
+//! Workspaces that go.
+
+use molecule_core::{
+    ErrorKind,
+    testing::Operation,
+    workspace::{Deleted, Status},
+};
+
+use crate::fleet::Fleet;
+
+#[tokio::test]
+async fn deleting_takes_everything_below_and_leaves_nothing() {
+    let fleet = Fleet::new().await;
+    let root = fleet.create("root").await;
+    let child = fleet.create_below("child", root).await;
+    let grandchild = fleet.create_below("grandchild", child).await;
+    for id in [root, child, grandchild] {
+        fleet.come_online(id).await;
+    }
+    let token = fleet.token(grandchild);
+    match fleet.control_plane.delete(root, false, false).await.unwrap() {
+        Deleted::ConfirmationRequired { children } => assert_eq!(children.len(), 1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fleet.row(root).await.status, Status::Online);
+    let deleted = fleet.control_plane.delete(root, true, false).await.unwrap();
+    assert!(matches!(deleted, Deleted::Removed { cascade_deleted: 2 }), "{deleted:?}");
+    for id in [root, child, grandchild] {
+        assert_eq!(fleet.row(id).await.status, Status::Removed);
+        assert_eq!(fleet.events(id).await.last().unwrap(), "WORKSPACE_REMOVED");
+    }
+    assert_eq!(fleet.backend.count(Operation::RemoveVolume), 3);
+    let error = fleet.beat(grandchild, &token).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unauthenticated, "invalid workspace auth token"));
+    assert!(fleet.control_plane.workspaces().await.unwrap().is_empty());
+    let again = fleet.control_plane.delete(root, true, true).await.unwrap();
+    assert!(matches!(again, Deleted::Purged { cascade_deleted: 2 }), "{again:?}");
+    assert!(fleet.control_plane.workspace(root).await.unwrap().is_none());
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_delete_that_cannot_stop_says_so_and_can_be_repeated() {
+    let fleet = Fleet::new().await;
+    let root = fleet.create("root").await;
+    let child = fleet.create_below("child", root).await;
+    fleet.come_online(root).await;
+    fleet.come_online(child).await;
+    fleet.backend.when(Operation::Stop).of(child).fail(ErrorKind::Unavailable, "the daemon is away");
+    let error = fleet.control_plane.delete(root, true, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unexpected);
+    assert_eq!(error.message(), "1 of 2 workloads could not be stopped: the daemon is away");
+    let members: Vec<_> = error.members().iter().map(|(name, value)| (*name, value.as_u64())).collect();
+    assert_eq!(members, [("removed_count", Some(2)), ("stop_failures", Some(1))]);
+    assert_eq!(fleet.row(child).await.status, Status::Removed);
+    assert_eq!(fleet.backend.count(Operation::RemoveVolume), 1, "the volume of what may still run is kept");
+    fleet.backend.behave();
+    fleet.control_plane.delete(root, true, false).await.unwrap();
+    assert_eq!(fleet.backend.count(Operation::RemoveVolume), 3);
+    fleet.down().await;
+}

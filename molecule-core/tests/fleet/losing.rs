@@ -1,0 +1,85 @@
+//! Agents and workloads that are lost, and found again.
+
+use std::{sync::Arc, time::Duration};
+
+use molecule_core::{ControlPlane, ErrorKind, config::Config, testing::Operation, workspace::Status};
+
+use crate::fleet::{Fleet, PATIENCE};
+
+#[tokio::test]
+async fn a_lost_workload_is_brought_up_again() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    fleet.control_plane.start();
+    fleet.backend.end(id, Some(1));
+    fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    let events = fleet.events(id).await;
+    assert_eq!(
+        events,
+        [
+            "WORKSPACE_PROVISIONING",
+            "WORKSPACE_ONLINE",
+            "WORKSPACE_OFFLINE",
+            "WORKSPACE_PROVISIONING",
+            "WORKSPACE_ONLINE",
+        ]
+    );
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_cannot_tell_causes_no_restart() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    fleet.backend.when(Operation::Observe).fail(ErrorKind::Unavailable, "away");
+    fleet.control_plane.start();
+    let looked = fleet.backend.count(Operation::Observe);
+    fleet.backend.called(Operation::Observe, looked + 5).await;
+    assert_eq!(fleet.row(id).await.status, Status::Online);
+    assert_eq!(fleet.backend.count(Operation::Start), 1);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_silent_external_agent_is_awaited_and_its_next_beat_brings_it_back() {
+    let fleet = Fleet::new().await;
+    let (id, token) = fleet.create_external("e").await;
+    fleet.beat(id, &token).await.unwrap();
+    fleet.clock.advance(Duration::from_secs(91));
+    fleet.control_plane.start();
+    fleet.until(id, Status::AwaitingAgent).await;
+    fleet.beat(id, &token).await.unwrap();
+    assert_eq!(fleet.row(id).await.status, Status::Online);
+    assert_eq!(
+        fleet.events(id).await,
+        ["WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE", "WORKSPACE_OFFLINE", "WORKSPACE_ONLINE"]
+    );
+    assert!(fleet.backend.calls().is_empty(), "no backend has anything to do with it");
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_workspace_that_was_lost_and_left_is_brought_up_again() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    // A control plane without a backend finds the loss and can do nothing about it.
+    let config = Config { health_tick: Duration::from_millis(20), ..Config::default() };
+    let helpless = ControlPlane::builder(fleet.control_plane.store().clone())
+        .config(config)
+        .clock(Arc::new(fleet.clock.clone()))
+        .build()
+        .unwrap();
+    fleet.clock.advance(Duration::from_secs(181));
+    helpless.start();
+    fleet.until(id, Status::Offline).await;
+    assert!(helpless.shut_down(PATIENCE).await);
+    assert_eq!(fleet.backend.count(Operation::Start), 1);
+    fleet.control_plane.start();
+    fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    fleet.down().await;
+}

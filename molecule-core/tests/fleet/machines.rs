@@ -1,0 +1,51 @@
+//! Machines of another control plane.
+
+use std::{sync::Arc, time::Duration};
+
+use molecule_core::{
+    ControlPlane, Error, ErrorKind,
+    identity::Credential,
+    provisioner::Instance,
+    registry::Register,
+    store::Store,
+    testing::MockControlPlaneProvisioner,
+    workspace::{CreateWorkspace, Deleted, Status},
+};
+use serde_json::json;
+
+use crate::fleet::PATIENCE;
+
+#[tokio::test]
+async fn machines_of_another_control_plane_come_up_and_are_given_back() {
+    let mut machines = MockControlPlaneProvisioner::new();
+    machines.expect_start().times(1).returning(|_| Ok(Instance { instance_id: "i-1".to_owned() }));
+    let mut stops = 0;
+    machines.expect_stop().withf(|_, instance| instance == "i-1").times(2).returning(move |_, _| {
+        stops += 1;
+        if stops == 1 { Err(Error::new(ErrorKind::Upstream, "unexpected 500")) } else { Ok(()) }
+    });
+    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+        .control_plane_backend(Arc::new(machines))
+        .build()
+        .unwrap();
+    let request = CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() };
+    let id = control_plane.create(request).await.unwrap().workspace.id;
+    let started = async {
+        while control_plane.workspace(id).await.unwrap().unwrap().instance_id.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, started).await.expect("the machine is asked for");
+    // Its agent has no token yet: its first call is given one, and names its address.
+    let register = Register { id, url: "http://8.8.8.8/".to_owned(), agent_card: json!({}), delivery_mode: None };
+    let registered = control_plane.register(&register, Credential::Absent).await.unwrap();
+    assert!(registered.auth_token.is_some());
+    let row = control_plane.workspace(id).await.unwrap().unwrap();
+    assert_eq!((row.status, row.url.as_str()), (Status::Online, "http://8.8.8.8/"));
+    let error = control_plane.register(&register, Credential::Absent).await.unwrap_err();
+    assert_eq!(error.message(), "missing workspace auth token", "the first token is given once");
+    // A machine that was not given back is not forgotten: the next delete tries again.
+    assert!(control_plane.delete(id, false, false).await.is_err());
+    assert!(matches!(control_plane.delete(id, false, false).await.unwrap(), Deleted::Removed { .. }));
+    assert!(control_plane.shut_down(PATIENCE).await);
+}

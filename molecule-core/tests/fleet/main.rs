@@ -1,0 +1,10 @@
+//! The control plane over a backend that does as it is told: what operators and agents can rely on, whatever it does.
+
+mod calling;
+mod deleting;
+mod fleet;
+mod losing;
+mod machines;
+mod registering;
+mod restarting;
+mod starting;
