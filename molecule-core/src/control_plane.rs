@@ -25,7 +25,7 @@ use crate::{
     relay::Relay,
     secrets::Cipher,
     store::Store,
-    sweep,
+    sweep::{self, Ticks},
 };
 
 /// A control plane over one store and one backend.
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    pub(crate) ticks: Ticks,
     /// Silence from before this process began means nothing.
     pub(crate) started_at: DateTime<Utc>,
     /// When the newest event of this process happened, in microseconds.
@@ -170,6 +171,7 @@ impl Builder {
                 http: a2a::client()?,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                ticks: Ticks::default(),
                 started_at,
                 newest_event: AtomicI64::new(0),
                 activity_lost: AtomicU64::new(0),

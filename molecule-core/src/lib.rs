@@ -115,7 +115,7 @@ pub mod secrets;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
-mod sweep;
+pub mod sweep;
 #[cfg(feature = "server")]
 pub mod templates;
 #[cfg(feature = "testing")]

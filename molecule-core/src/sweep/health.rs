@@ -1,12 +1,13 @@
 //! Finds workspaces whose agent was lost. One half looks at the backend, the other at the clock; the second always
 //! runs, also where there is no backend.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::json;
 
+use super::supervisor::panic_text;
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
@@ -88,11 +89,19 @@ impl ControlPlane {
         };
         let rows = self.inner.store.supervised().await?;
         stream::iter(rows)
-            .map(|row| self.sweep_one(row, policy))
+            .map(async |row| {
+                let id = row.id;
+                // A panic over one workspace must not keep the others from being looked at.
+                (id, AssertUnwindSafe(self.sweep_one(row, policy)).catch_unwind().await)
+            })
             .buffer_unordered(LOOKS_AT_ONCE)
-            .for_each(async |result| {
-                if let Err(error) = result {
-                    tracing::warn!(error = error.detail(), "a workspace could not be swept");
+            .for_each(async |(id, outcome)| match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(workspace.id = %id, error = error.detail(), "a workspace could not be swept");
+                }
+                Err(panic) => {
+                    tracing::error!(workspace.id = %id, panic = panic_text(&*panic), "sweeping a workspace panicked");
                 }
             })
             .await;

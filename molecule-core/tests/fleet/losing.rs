@@ -83,3 +83,19 @@ async fn a_workspace_that_was_lost_and_left_is_brought_up_again() {
     fleet.come_online(id).await;
     fleet.down().await;
 }
+
+#[tokio::test]
+async fn a_panic_over_one_workspace_keeps_no_other_from_being_looked_at() {
+    let fleet = Fleet::new().await;
+    let (cursed, lost) = (fleet.create("cursed").await, fleet.create("lost").await);
+    fleet.come_online(cursed).await;
+    fleet.come_online(lost).await;
+    fleet.backend.when(Operation::Observe).of(cursed).panic("as asked");
+    fleet.backend.end(lost, Some(1));
+    fleet.control_plane.start();
+    fleet.backend.called(Operation::Start, 3).await;
+    fleet.come_online(lost).await;
+    assert_eq!(fleet.row(cursed).await.status, Status::Online);
+    assert!(fleet.control_plane.liveness().contains_key("health-sweep"), "the loop comes round");
+    fleet.down().await;
+}

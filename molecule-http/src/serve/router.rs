@@ -30,6 +30,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::operations::health))
         .routes(routes!(routes::operations::buildinfo))
         .routes(routes!(routes::operations::metrics))
+        .routes(routes!(routes::operations::liveness))
         .routes(routes!(routes::workspaces::create, routes::workspaces::list))
         .routes(routes!(routes::workspaces::read, routes::workspaces::delete))
         .routes(routes!(routes::workspaces::restart))

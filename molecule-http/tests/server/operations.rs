@@ -95,6 +95,28 @@ async fn lists_are_lists_when_they_are_empty() {
     }
 }
 
+#[tokio::test]
+async fn an_operator_sees_that_every_loop_comes_round() {
+    let server = Setup::process().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let answer = server.send(Method::GET, "/admin/liveness", Some(&token), "").await;
+    assert_eq!((answer.status, answer.error().as_str()), (401, "invalid admin auth token"), "{id} is no operator");
+    assert_eq!(server.send(Method::GET, "/admin/liveness", None, "").await.status, 401);
+    let loops = ["health-sweep", "provision-timeout-sweep", "telemetry"];
+    until("every loop came round", async || {
+        let answer = server.get("/admin/liveness").await;
+        assert_eq!(answer.status, 200);
+        let subsystems = answer.json()["subsystems"].clone();
+        for (name, tick) in subsystems.as_object().expect("an object") {
+            assert!(tick["seconds_ago"].as_u64().is_some_and(|ago| ago < 120), "{name}: {tick}");
+            let at = tick["last_tick_at"].as_str().expect("a time");
+            assert!(chrono::DateTime::parse_from_rfc3339(at).is_ok(), "{name}: {at}");
+        }
+        loops.iter().all(|name| subsystems.get(name).is_some()).then_some(())
+    })
+    .await;
+}
+
 /// No blanks but those in texts.
 fn assert_compact(text: &str) {
     let value: Value = serde_json::from_str(text).unwrap();

@@ -1,7 +1,7 @@
 //! What a server tells about itself.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     case::{Area, Verdict, cases},
@@ -14,6 +14,8 @@ cases! {
     Core, "R-BUILDINFO-1", buildinfo_names_the_revision:
         "GET /buildinfo names the revision that the server was built from to anyone";
     Core, "R-METRICS-1", metrics_are_text: "GET /metrics answers anyone with text in the form of Prometheus";
+    Core, "R-LIVENESS-1", loops_come_round: "GET /admin/liveness tells the operator when each loop came round last";
+    Core, "R-LIVENESS-2", loops_are_for_the_operator: "GET /admin/liveness is not for agents";
     Core, "R-ERROR-1", unknown_routes_answer_in_json: "A path that is no route answers 404 with an error in JSON";
     Core, "R-ERROR-2", wrong_methods_are_refused: "A method that a route does not have is not answered with success";
     Core, "R-HEADERS-1", answers_have_security_headers: "Every answer forbids sniffing and framing";
@@ -39,6 +41,26 @@ async fn metrics_are_text(server: &Server) -> Result<(), Verdict> {
     } else {
         Err(answer.wrong("metrics as text/plain"))
     }
+}
+
+async fn loops_come_round(server: &Server) -> Result<(), Verdict> {
+    let answer = server.get_as_admin("/admin/liveness").await?;
+    let body = answer.json(200)?;
+    let Some(subsystems) = body["subsystems"].as_object() else {
+        return Err(answer.wrong("subsystems that are an object"));
+    };
+    let whole = |tick: &Value| tick["last_tick_at"].is_string() && tick["seconds_ago"].is_u64();
+    if subsystems.contains_key("health-sweep") && subsystems.values().all(whole) {
+        Ok(())
+    } else {
+        Err(answer.wrong("a health-sweep among the subsystems, each with last_tick_at and seconds_ago"))
+    }
+}
+
+async fn loops_are_for_the_operator(server: &Server) -> Result<(), Verdict> {
+    let agent = server.external("conformance liveness", &Value::Null).await?;
+    let asked = server.call(Method::GET, "/admin/liveness").bearer(&agent.token);
+    asked.send().await?.refuses(401, "invalid admin auth token")
 }
 
 async fn unknown_routes_answer_in_json(server: &Server) -> Result<(), Verdict> {
