@@ -34,6 +34,12 @@ pub struct Config {
     pub telemetry_tick: Duration,
     /// How often the timeout sweep looks.
     pub timeout_tick: Duration,
+    /// How often the orphan sweep looks.
+    pub orphan_tick: Duration,
+    /// How long a workload may be without a workspace, and a token without an agent, before it is cleared up.
+    pub orphan_grace: Duration,
+    /// How long the disk of a workload that no row knows is kept: the database may be the wrong one.
+    pub orphan_disk_grace: Duration,
     /// How long a call to an agent may see no sign of life of it.
     pub a2a_idle: Duration,
     /// How long a call of one agent to another may take in all.
@@ -61,6 +67,9 @@ impl Default for Config {
             health_tick: Duration::from_secs(15),
             telemetry_tick: Duration::from_secs(30),
             timeout_tick: Duration::from_secs(30),
+            orphan_tick: Duration::from_secs(60),
+            orphan_grace: Duration::from_secs(5 * 60),
+            orphan_disk_grace: Duration::from_secs(24 * 60 * 60),
             a2a_idle: Duration::from_secs(300),
             a2a_ceiling: Duration::from_secs(30 * 60),
             activity_retention: Duration::from_secs(7 * 24 * 60 * 60),

@@ -212,6 +212,13 @@ pub trait WorkloadInspector: Debug + Send + Sync + 'static {
 
     /// The workspaces that have anything on this backend: a workload in whatever state, or a volume.
     async fn inventory(&self) -> Result<Vec<WorkspaceId>>;
+
+    /// Those of the [inventory](Self::inventory) that this installation made, and no other that shares the machine. A
+    /// thing that does not tell whose it is is not listed.
+    ///
+    /// # Behavior
+    /// - Holds nothing that the inventory does not hold.
+    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>>;
 }
 
 /// What a workload does.

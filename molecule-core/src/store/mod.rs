@@ -11,6 +11,7 @@ pub(crate) mod memory;
 mod peers;
 pub(crate) mod pool;
 pub(crate) mod secrets;
+mod sweeps;
 mod telemetry;
 mod tokens;
 mod workspaces;
@@ -37,6 +38,7 @@ pub use self::tokens::{Token, TokenOwner};
 pub(crate) use self::{
     memory::Condition,
     secrets::{NewSecret, Secret},
+    sweeps::Standing,
     tokens::Added,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
@@ -344,6 +346,7 @@ pub mod gate {
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
+            ("sweeps", super::sweeps::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];

@@ -1,13 +1,19 @@
 //! Watches over the fleet: loops that carry out decisions made elsewhere.
 
 mod health;
+mod orphans;
 mod supervisor;
 mod timeouts;
 
+use std::sync::Arc;
+
 pub use self::supervisor::Tick;
 pub(crate) use self::supervisor::Ticks;
-use self::supervisor::{every, supervise};
-use crate::control_plane::ControlPlane;
+use self::{
+    orphans::Strays,
+    supervisor::{every, supervise},
+};
+use crate::control_plane::{Backend, ControlPlane};
 
 pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
@@ -21,6 +27,13 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         |this| async move { this.sweep_timeouts().await },
     );
     every(control_plane, "activity-retention", config.activity_tick, |this| async move { this.prune_activity().await });
+    if matches!(control_plane.inner.backend, Backend::Local { .. }) {
+        let strays = Arc::new(Strays::default());
+        every(control_plane, "orphan-sweeper", config.orphan_tick, move |this| {
+            let strays = Arc::clone(&strays);
+            async move { this.sweep_orphans(&strays).await }
+        });
+    }
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
 }
 

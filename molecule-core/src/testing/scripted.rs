@@ -33,6 +33,7 @@ pub enum Operation {
     Observe,
     Logs,
     Inventory,
+    OwnInventory,
 }
 
 /// An operation that was asked for.
@@ -40,7 +41,7 @@ pub enum Operation {
 pub struct Call {
     /// Which one.
     pub operation: Operation,
-    /// For which workspace; none for [`Operation::Inventory`].
+    /// For which workspace; none for [`Operation::Inventory`] and [`Operation::OwnInventory`].
     pub workspace_id: Option<WorkspaceId>,
 }
 
@@ -429,6 +430,11 @@ impl WorkloadInspector for ScriptedProvisioner {
 
     async fn inventory(&self) -> Result<Vec<WorkspaceId>> {
         self.enter(Operation::Inventory, None).await?;
+        Ok(self.lock().workspaces.keys().copied().collect())
+    }
+
+    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
+        self.enter(Operation::OwnInventory, None).await?;
         Ok(self.lock().workspaces.keys().copied().collect())
     }
 }

@@ -97,6 +97,38 @@ cases! {
         assert_eq!(events(&store, new.id).await, 1);
     }
 
+    /// A token that is stale is revoked where its agent has no excuse, and only as long as it is stale
+    async fn revokes_stale_tokens(store: Store) {
+        let mut stale = Vec::new();
+        for (status, runtime) in Status::ALL.map(|status| (status, "hermes")).into_iter().chain([(Status::Online, "external")]) {
+            let new = NewWorkspace { status, runtime: runtime.to_owned(), ..workspace() };
+            insert(&store, &new).await;
+            store.replace_tokens(&token(new.id)).await.unwrap();
+            let excused = runtime == "external"
+                || !matches!(status, Status::Online | Status::Degraded | Status::Offline | Status::Failed);
+            if !excused {
+                stale.push(new.id);
+            }
+            if status != Status::Removed {
+                assert_eq!(store.revoke_stale_tokens(new.id, at(-1), at(9)).await.unwrap(), 0, "{status}: it is fresh");
+                assert!(store.has_live_token(new.id).await.unwrap());
+            }
+        }
+        stale.sort();
+        assert!(store.with_stale_tokens(at(0)).await.unwrap().is_empty(), "issued at that very moment");
+        let mut found = store.with_stale_tokens(at(1)).await.unwrap();
+        found.sort();
+        assert_eq!(found, stale);
+        for id in found {
+            assert_eq!(store.revoke_stale_tokens(id, at(1), at(9)).await.unwrap(), 1);
+            assert_eq!(store.revoke_stale_tokens(id, at(1), at(9)).await.unwrap(), 0);
+        }
+        assert!(store.with_stale_tokens(at(1)).await.unwrap().is_empty());
+        for excused in store.workspaces().await.unwrap().into_iter().filter(|row| !stale.contains(&row.id)) {
+            assert_eq!(store.revoke_stale_tokens(excused.id, at(1), at(9)).await.unwrap(), 0, "{}", excused.status);
+        }
+    }
+
     /// A workspace is not lost when its agent was heard after the decision was made
     async fn a_late_beat_saves(store: Store) {
         let new = NewWorkspace { status: Status::Online, ..workspace() };

@@ -6,6 +6,7 @@ mod deadlines;
 mod faults;
 mod lifecycle;
 mod looking;
+mod orphans;
 mod proxy;
 mod suite;
 #[path = "../support/mod.rs"]

@@ -29,7 +29,15 @@ impl Fleet {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        let backend = ScriptedProvisioner::new();
+        Self::made_of(config, ScriptedProvisioner::new()).await
+    }
+
+    /// With a backend that another fleet may have as well.
+    pub(crate) async fn over(backend: ScriptedProvisioner) -> Self {
+        Self::made_of(Config::default(), backend).await
+    }
+
+    async fn made_of(config: Config, backend: ScriptedProvisioner) -> Self {
         let clock = ManualClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
             .config(config)

@@ -5,6 +5,7 @@ mod deleting;
 mod fleet;
 mod losing;
 mod machines;
+mod orphans;
 mod registering;
 mod restarting;
 mod starting;

@@ -7,7 +7,7 @@ use molecule_core::{
     identity::Credential,
     registry::Register,
     testing::Operation,
-    workspace::{Restarted, Status, Workspace},
+    workspace::{Restarted, Status},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;

@@ -12,7 +12,7 @@ use molecule_core::{
 };
 
 use super::{
-    remote,
+    installation, remote,
     settings::{ProvisionerChoice, Settings},
 };
 
@@ -74,7 +74,11 @@ pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
 }
 
 async fn docker(settings: &Settings) -> Result<Chosen, Error> {
-    let mut config = DockerConfig { docker_host: settings.docker_host.clone(), ..DockerConfig::default() };
+    let mut config = DockerConfig {
+        docker_host: settings.docker_host.clone(),
+        installation: Some(installation::ensure(&settings.data_dir)?),
+        ..DockerConfig::default()
+    };
     if let Some(tier) = settings.max_tier {
         config.max_tier = tier;
     }

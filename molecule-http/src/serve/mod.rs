@@ -4,6 +4,7 @@ mod backend;
 mod data_dir;
 mod error;
 mod guard;
+mod installation;
 mod metrics;
 mod operator_token;
 mod origin;

@@ -1,12 +1,18 @@
 //! The settings of the Docker backend.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
+use super::names;
 use crate::{
     clock::{Clock, SystemClock},
     error::{Error, Result},
+    id::WorkspaceId,
     provisioner::image_ref,
 };
 
@@ -17,6 +23,9 @@ pub struct DockerConfig {
     pub docker_host: Option<String>,
     /// The network that workspaces share. It is made at the first start where it is missing.
     pub network: String,
+    /// Tells what this installation made from what others on the same engine made. Without one it is never known, and
+    /// nothing is cleared up that no row knows.
+    pub installation: Option<String>,
     /// The highest tier whose settings are granted; a workspace of a higher one runs with the settings of this.
     ///
     /// Tiers 3 and 4 are privileged: whoever talks such an agent into something owns the host.
@@ -42,6 +51,7 @@ impl Default for DockerConfig {
         Self {
             docker_host: None,
             network: "molecule-monorepo-net".to_owned(),
+            installation: None,
             max_tier: 2,
             limits: TierLimits::default(),
             images: ImageNames::default(),
@@ -51,6 +61,15 @@ impl Default for DockerConfig {
             request_timeout: Duration::from_secs(60),
             clock: Arc::new(SystemClock),
         }
+    }
+}
+
+impl DockerConfig {
+    /// The labels of everything that is made for `id`.
+    pub(super) fn labels(&self, id: WorkspaceId) -> HashMap<String, String> {
+        let mut labels = names::labels(id);
+        labels.extend(self.installation.clone().map(|installation| (names::INSTALLATION.to_owned(), installation)));
+        labels
     }
 }
 

@@ -75,7 +75,7 @@ impl Plan<'_> {
         ContainerCreateBody {
             image: Some(self.image.to_owned()),
             env: Some(self.env()),
-            labels: Some(names::labels(self.spec.workspace_id)),
+            labels: Some(self.config.labels(self.spec.workspace_id)),
             exposed_ports,
             host_config: Some(host),
             networking_config: networking,

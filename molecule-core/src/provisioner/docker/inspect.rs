@@ -80,9 +80,9 @@ impl DockerProvisioner {
         Ok(text)
     }
 
-    pub(super) async fn workspaces(&self) -> Result<Vec<WorkspaceId>> {
-        let managed = [(names::MANAGED, names::YES)];
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(&managed)).build();
+    /// The workspaces that have anything with all of `labels`.
+    pub(super) async fn workspaces(&self, labels: &[(&str, &str)]) -> Result<Vec<WorkspaceId>> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(labels)).build();
         let containers = self.docker.list_containers(Some(options)).await;
         let containers = containers.map_err(errors::failed("list its containers"))?;
         let mut ids: BTreeSet<_> = containers
@@ -92,7 +92,7 @@ impl DockerProvisioner {
                 names::owner(&container.labels.unwrap_or_default(), &name)
             })
             .collect();
-        let volumes = self.volumes_with(&managed).await?;
+        let volumes = self.volumes_with(labels).await?;
         ids.extend(volumes.into_iter().filter_map(|volume| names::owner(&volume.labels, &volume.name)));
         Ok(ids.into_iter().collect())
     }

@@ -161,6 +161,13 @@ impl WorkloadInspector for DockerProvisioner {
     }
 
     async fn inventory(&self) -> Result<Vec<WorkspaceId>> {
-        self.workspaces().await
+        self.workspaces(&[(names::MANAGED, names::YES)]).await
+    }
+
+    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
+        match &self.config.installation {
+            Some(installation) => self.workspaces(&[(names::INSTALLATION, installation)]).await,
+            None => Ok(Vec::new()),
+        }
     }
 }

@@ -11,6 +11,8 @@ use crate::id::WorkspaceId;
 pub(super) const MANAGED: &str = "molecule.platform.managed";
 /// Holds the full id of the workspace that a thing belongs to.
 pub(super) const WORKSPACE: &str = "molecule.workspace.id";
+/// Holds which installation of this platform made a thing; things of older ones do not say.
+pub(super) const INSTALLATION: &str = "molecule.installation";
 /// Holds the runtime that a configuration volume was made for.
 pub(super) const RUNTIME: &str = "molecule.runtime";
 /// The value of [`MANAGED`].

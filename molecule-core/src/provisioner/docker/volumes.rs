@@ -135,7 +135,7 @@ impl DockerProvisioner {
             image: Some(image),
             // Engines refuse a container without a command, even one that never runs it.
             cmd: Some(vec!["never-started".to_owned()]),
-            labels: Some(names::labels(id)),
+            labels: Some(self.config.labels(id)),
             network_disabled: Some(true),
             host_config: Some(HostConfig {
                 mounts: Some(vec![mount]),
@@ -180,7 +180,7 @@ impl DockerProvisioner {
     }
 
     async fn make_volume(&self, name: &str, id: WorkspaceId, runtime: Option<&str>) -> Result<String> {
-        let mut labels = names::labels(id);
+        let mut labels = self.config.labels(id);
         labels.extend(runtime.map(|runtime| (names::RUNTIME.to_owned(), runtime.to_owned())));
         let request =
             VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };

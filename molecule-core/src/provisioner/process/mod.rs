@@ -379,4 +379,9 @@ impl WorkloadInspector for ProcessProvisioner {
         })
         .await
     }
+
+    /// All of it: nobody else may use the root.
+    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
+        self.inventory().await
+    }
 }

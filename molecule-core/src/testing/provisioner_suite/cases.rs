@@ -274,6 +274,20 @@ pub(super) async fn the_inventory_lists_everything(bench: Bench<'_>) -> Proof {
     Ok(())
 }
 
+pub(super) async fn what_is_our_own_is_listed_as_well(bench: Bench<'_>) -> Proof {
+    bench.backend.start(&bench.spec(&[])).await?;
+    let all = bench.backend.inventory().await?;
+    let own = bench.backend.own_inventory().await?;
+    // Other workspaces of the backend may come and go meanwhile.
+    ensure!(!own.contains(&bench.id) || all.contains(&bench.id), "what is our own is not in the inventory");
+    bench.backend.stop(bench.id).await?;
+    if bench.backend.capability().volumes {
+        bench.backend.remove_volume(bench.id).await?;
+        ensure!(!bench.backend.own_inventory().await?.contains(&bench.id), "a removed workspace is our own");
+    }
+    Ok(())
+}
+
 pub(super) async fn the_undeclared_is_refused(bench: Bench<'_>) -> Proof {
     let (backend, id) = (bench.backend, bench.id);
     let capability = backend.capability();

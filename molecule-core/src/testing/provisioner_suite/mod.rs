@@ -153,6 +153,11 @@ pub const CASES: &[Case] = &[
         run: |bench| Box::pin(cases::the_inventory_lists_everything(bench)),
     },
     Case {
+        name: "Holds nothing that the inventory does not hold.",
+        requires: always,
+        run: |bench| Box::pin(cases::what_is_our_own_is_listed_as_well(bench)),
+    },
+    Case {
         name: "What is not declared is refused as unsupported.",
         requires: |capability| !capability.exec || !capability.volumes,
         run: |bench| Box::pin(cases::the_undeclared_is_refused(bench)),
