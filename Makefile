@@ -59,7 +59,7 @@ test: wheel .venv-fuzz/ready ## run every test, with the engines they need
 test-beside-engines:
 	@failed=0; \
 	$(TEST) --no-fail-fast $(RUST) || failed=1; \
-	(cd molecule-py && ../.venv/bin/pytest) || failed=1; \
+	(cd molecule-py && MOLECULE_BINARY=$(abspath $(BUILT))/molecule ../.venv/bin/pytest) || failed=1; \
 	exit $$failed
 
 # The wheel and not the sources are tested: it is what users get.

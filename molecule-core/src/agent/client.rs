@@ -13,8 +13,12 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{AgentCard, Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore, auth_headers};
-use crate::{error::Result, http_client, id::WorkspaceId};
+use super::{Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore, auth_headers};
+use crate::{
+    error::{Error, ErrorKind, Result, Retry},
+    http_client,
+    id::WorkspaceId,
+};
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,13 +73,39 @@ pub enum RegisterOutcome {
     Unreachable(String),
 }
 
+impl RegisterOutcome {
+    /// The delivery mode, as far as the platform said, or what is wrong, for a caller that does not try again itself.
+    ///
+    /// # Errors
+    /// Every outcome but [`RegisterOutcome::Accepted`].
+    pub fn into_result(self) -> Result<Option<String>> {
+        let message = format!("the registration failed: {self}");
+        let error = match self {
+            Self::Accepted { delivery_mode } => return Ok(delivery_mode),
+            Self::Unauthorized(_) => Error::new(ErrorKind::Unauthenticated, message),
+            Self::Removed(_) => Error::new(ErrorKind::Removed, message),
+            Self::RateLimited { retry_after } => {
+                let error = Error::new(ErrorKind::LimitReached, message).with_retry(Retry::Maybe);
+                match retry_after {
+                    Some(pause) => error.with_member("retry_after", pause.as_secs()),
+                    None => error,
+                }
+            }
+            Self::Refused { .. } => Error::invalid(message),
+            Self::ServerError(_) | Self::Unreachable(_) => Error::new(ErrorKind::Unavailable, message),
+            Self::NotAPlatform => Error::new(ErrorKind::Upstream, message).with_retry(Retry::Never),
+        };
+        Err(error)
+    }
+}
+
 impl fmt::Display for RegisterOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { .. } => f.write_str("accepted"),
             Self::Unauthorized(status) => write!(
                 f,
-                "HTTP {}: the token of this workspace is missing, wrong or revoked; issue a new one",
+                "HTTP {}: the token of this workspace is missing, wrong or revoked, as when the workspace was removed; issue a new one",
                 status.as_u16()
             ),
             Self::Removed(status) => write!(f, "HTTP {}: this workspace was removed on the platform", status.as_u16()),
@@ -126,10 +156,11 @@ impl PlatformClient {
         &self.id
     }
 
-    /// Makes the workspace known with `card`, and where its messages go.
+    /// Makes the workspace known with `card`, an [`AgentCard`](super::AgentCard) or any other JSON object, and where its
+    /// messages go.
     ///
     /// Repeating it is safe.
-    pub async fn register(&self, card: &AgentCard, delivery: &Delivery) -> RegisterOutcome {
+    pub async fn register<C: Serialize + Sync>(&self, card: &C, delivery: &Delivery) -> RegisterOutcome {
         let (url, delivery_mode) = match delivery {
             Delivery::Push { url } => (url.as_str(), "push"),
             Delivery::Poll => ("", "poll"),
@@ -166,6 +197,10 @@ impl PlatformClient {
             StatusCode::GONE => RegisterOutcome::Removed(answer.status),
             StatusCode::TOO_MANY_REQUESTS => RegisterOutcome::RateLimited { retry_after: answer.retry_after },
             status if status.is_server_error() => RegisterOutcome::ServerError(status),
+            status if status.is_redirection() => RegisterOutcome::Refused {
+                status,
+                message: "the platform redirects, which is not followed: its URL must be the final one".to_owned(),
+            },
             status => RegisterOutcome::Refused { status, message: answer.message() },
         }
     }
@@ -220,7 +255,7 @@ impl PlatformClient {
 
     async fn post_once<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Answer, String> {
         let token = self.tokens.get().map_err(|error| error.message().to_owned())?;
-        let headers = auth_headers(&self.platform, token.as_ref()).map_err(|error| error.message().to_owned())?;
+        let headers = auth_headers(Some(&self.platform), token.as_ref()).map_err(|error| error.message().to_owned())?;
         let started = Instant::now();
         let response = self
             .http
@@ -242,10 +277,10 @@ impl PlatformClient {
 }
 
 #[derive(Serialize)]
-struct RegisterRequest<'a> {
+struct RegisterRequest<'a, C> {
     id: &'a WorkspaceId,
     url: &'a str,
-    agent_card: &'a AgentCard,
+    agent_card: &'a C,
     delivery_mode: &'a str,
 }
 

@@ -11,15 +11,17 @@ use crate::{
 
 const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
-/// `Origin`, which some edges demand, and `Authorization` when a token is known.
+/// `Origin`, which some edges demand, when the platform is known, and `Authorization` when a token is.
 ///
 /// # Errors
 /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput) when the token cannot stand in a header.
-pub fn auth_headers(platform: &PlatformUrl, token: Option<&SecretString>) -> Result<HeaderMap> {
+pub fn auth_headers(platform: Option<&PlatformUrl>, token: Option<&SecretString>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    let origin = HeaderValue::from_str(platform.as_str())
-        .map_err(|_| Error::invalid("the platform URL cannot be sent in a header"))?;
-    headers.insert(ORIGIN, origin);
+    if let Some(platform) = platform {
+        let origin = HeaderValue::from_str(platform.as_str())
+            .map_err(|_| Error::invalid("the platform URL cannot be sent in a header"))?;
+        headers.insert(ORIGIN, origin);
+    }
     if let Some(token) = token {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
             Error::invalid("the token of this workspace holds characters that cannot be sent: issue a new one")
@@ -37,7 +39,7 @@ pub fn auth_headers(platform: &PlatformUrl, token: Option<&SecretString>) -> Res
 /// # Errors
 /// As [`auth_headers`].
 pub fn self_source_headers(
-    platform: &PlatformUrl,
+    platform: Option<&PlatformUrl>,
     token: Option<&SecretString>,
     id: &WorkspaceId,
 ) -> Result<HeaderMap> {
@@ -57,11 +59,11 @@ mod tests {
 
     #[test]
     fn origin_is_always_there_and_the_bearer_when_known() {
-        let headers = auth_headers(&platform(), None).unwrap();
+        let headers = auth_headers(Some(&platform()), None).unwrap();
         assert_eq!(headers[ORIGIN], "http://platform:8080");
         assert!(!headers.contains_key(AUTHORIZATION));
 
-        let headers = auth_headers(&platform(), Some(&"t0ken".into())).unwrap();
+        let headers = auth_headers(Some(&platform()), Some(&"t0ken".into())).unwrap();
         assert_eq!(headers[AUTHORIZATION], "Bearer t0ken");
         assert!(!format!("{headers:?}").contains("t0ken"));
     }
@@ -69,14 +71,14 @@ mod tests {
     #[test]
     fn own_messages_name_their_sender() {
         let id: WorkspaceId = "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().unwrap();
-        let headers = self_source_headers(&platform(), Some(&"t0ken".into()), &id).unwrap();
+        let headers = self_source_headers(Some(&platform()), Some(&"t0ken".into()), &id).unwrap();
         assert_eq!(headers["X-Workspace-ID"], id.to_string().as_str());
         assert_eq!(headers[AUTHORIZATION], "Bearer t0ken");
     }
 
     #[test]
     fn a_token_that_cannot_be_sent_is_refused_without_being_shown() {
-        let error = auth_headers(&platform(), Some(&"t0\nken".into())).unwrap_err();
+        let error = auth_headers(Some(&platform()), Some(&"t0\nken".into())).unwrap_err();
         assert!(!error.detail().contains("t0"), "{error:?}");
     }
 }

@@ -12,7 +12,9 @@ mod headers;
 pub mod heartbeat;
 mod inbound_secret;
 mod platform_url;
+mod redact;
 mod secret_file;
+mod settings;
 mod state_dir;
 mod token_store;
 
@@ -22,5 +24,8 @@ pub use headers::{auth_headers, self_source_headers};
 pub use heartbeat::{Beat, BeatOutcome, HeartbeatLoop, LoopStatus, Program, RuntimeMetadata};
 pub use inbound_secret::InboundSecret;
 pub use platform_url::PlatformUrl;
+pub use redact::redact;
+pub use reqwest::header::HeaderMap;
+pub use settings::Settings;
 pub use state_dir::StateDir;
 pub use token_store::TokenStore;

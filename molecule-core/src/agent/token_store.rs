@@ -74,6 +74,11 @@ impl TokenStore {
         self.0.file.write(&token)
     }
 
+    /// Takes `token` for the one that the environment supplies, for when the token is next found.
+    pub fn supply(&self, token: Option<SecretString>) {
+        self.lock().supplied = trimmed(token);
+    }
+
     /// Forgets the token in memory and finds it anew.
     ///
     /// # Errors
@@ -100,9 +105,7 @@ impl TokenStore {
     }
 
     fn new(folder: &StateDir, supplied: Option<SecretString>, order: Order) -> Self {
-        let supplied =
-            supplied.map(|token| SecretString::from(token.expose_secret().trim())).filter(|token| !is_empty(token));
-        let state = Mutex::new(State { current: None, supplied });
+        let state = Mutex::new(State { current: None, supplied: trimmed(supplied) });
         Self(Arc::new(Shared { file: folder.auth_token(), order, state }))
     }
 
@@ -120,8 +123,11 @@ impl TokenStore {
     }
 }
 
-fn is_empty(token: &SecretString) -> bool {
-    token.expose_secret().is_empty()
+/// `token` without blanks around it; an empty one is none.
+fn trimmed(token: Option<SecretString>) -> Option<SecretString> {
+    let token = token?;
+    let token = token.expose_secret().trim();
+    (!token.is_empty()).then(|| token.into())
 }
 
 #[cfg(test)]
@@ -233,5 +239,17 @@ mod tests {
         let store = TokenStore::file_first(&fixture.folder, Some("t0ken-supplied".into()));
         store.get().unwrap();
         assert!(!format!("{store:?}").contains("t0ken"));
+    }
+
+    #[test]
+    fn a_token_supplied_later_is_used_once_the_token_is_found_anew() {
+        let fixture = fixture(None);
+        let store = TokenStore::file_first(&fixture.folder, Some("old".into()));
+        assert_eq!(text(store.get().unwrap()).as_deref(), Some("old"));
+        store.supply(Some(" new ".into()));
+        assert_eq!(text(store.get().unwrap()).as_deref(), Some("old"));
+        assert_eq!(text(store.refresh().unwrap()).as_deref(), Some("new"));
+        store.supply(Some(" ".into()));
+        assert_eq!(text(store.refresh().unwrap()), None);
     }
 }

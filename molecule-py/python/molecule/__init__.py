@@ -1,5 +1,50 @@
-"""The agent's side of Molecule: a control plane for fleets of AI-agent workspaces."""
+"""The agent's side of Molecule: a control plane for fleets of AI-agent workspaces.
 
-from molecule._molecule import __version__
+An agent becomes a member of the fleet in three lines::
 
-__all__ = ["__version__"]
+    agent = molecule.Agent()  # WORKSPACE_ID, PLATFORM_URL and MOLECULE_WORKSPACE_TOKEN say who it is
+    agent.register()
+    with molecule.HeartbeatLoop(agent): ...
+
+What happens along the way is told to the logger ``molecule``.
+"""
+
+from molecule._errors import (
+    AuthenticationError,
+    InvalidInputError,
+    MoleculeError,
+    RateLimitedError,
+    RemovedError,
+    UnavailableError,
+)
+from molecule._molecule import (
+    Agent,
+    HeartbeatLoop,
+    HeartbeatStatus,
+    __version__,
+    auth_headers,
+    get_token,
+    redact,
+    refresh_cache,
+    save_token,
+    self_source_headers,
+)
+
+__all__ = [
+    "Agent",
+    "AuthenticationError",
+    "HeartbeatLoop",
+    "HeartbeatStatus",
+    "InvalidInputError",
+    "MoleculeError",
+    "RateLimitedError",
+    "RemovedError",
+    "UnavailableError",
+    "__version__",
+    "auth_headers",
+    "get_token",
+    "redact",
+    "refresh_cache",
+    "save_token",
+    "self_source_headers",
+]

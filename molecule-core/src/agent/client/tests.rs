@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::agent::AgentCard;
 use crate::agent::StateDir;
 
 const ID: &str = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
@@ -146,7 +147,10 @@ async fn every_answer_to_a_registration_has_its_outcome() {
         (answer(400, "", r#"{"error":"url is\nrequired"}"#), refused(400, "url is required")),
         (answer(404, "", "<html>"), refused(404, "<html>")),
         (answer(400, "", &"ü".repeat(300)), refused(400, &"ü".repeat(200))),
-        (answer(302, "Location: http://127.0.0.1:9/\r\n", ""), refused(302, "no reason was given")),
+        (
+            answer(302, "Location: http://127.0.0.1:9/\r\n", ""),
+            refused(302, "the platform redirects, which is not followed: its URL must be the final one"),
+        ),
         (answer(200, "", "<html>"), RegisterOutcome::NotAPlatform),
         (answer(200, "", "[1]"), RegisterOutcome::NotAPlatform),
         (answer(200, "", &format!("{{\"a\":\"{}\"}}", "x".repeat(BODY_LIMIT))), RegisterOutcome::NotAPlatform),
@@ -241,4 +245,27 @@ async fn no_answer_is_unreachable_and_says_why() {
     assert!(reason.contains("refused"), "{reason}");
     let card = AgentCard::default();
     assert!(matches!(client.register(&card, &Delivery::Poll).await, RegisterOutcome::Unreachable(_)));
+}
+
+#[test]
+fn what_is_not_accepted_is_an_error_that_tells_whether_to_try_again() {
+    let refused = RegisterOutcome::Refused { status: StatusCode::BAD_REQUEST, message: "url is required".into() };
+    let limited = RegisterOutcome::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    for (outcome, kind, retry) in [
+        (RegisterOutcome::Unauthorized(StatusCode::FORBIDDEN), ErrorKind::Unauthenticated, Retry::Never),
+        (RegisterOutcome::Removed(StatusCode::GONE), ErrorKind::Removed, Retry::Never),
+        (limited, ErrorKind::LimitReached, Retry::Maybe),
+        (RegisterOutcome::RateLimited { retry_after: None }, ErrorKind::LimitReached, Retry::Maybe),
+        (refused, ErrorKind::InvalidInput, Retry::Never),
+        (RegisterOutcome::ServerError(StatusCode::BAD_GATEWAY), ErrorKind::Unavailable, Retry::Maybe),
+        (RegisterOutcome::Unreachable("gone".into()), ErrorKind::Unavailable, Retry::Maybe),
+        (RegisterOutcome::NotAPlatform, ErrorKind::Upstream, Retry::Never),
+    ] {
+        let text = outcome.to_string();
+        let error = outcome.into_result().unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (kind, retry), "{error}");
+        assert!(error.message().ends_with(&text), "{error}");
+    }
+    let accepted = RegisterOutcome::Accepted { delivery_mode: Some("poll".into()) };
+    assert_eq!(accepted.into_result().unwrap().as_deref(), Some("poll"));
 }

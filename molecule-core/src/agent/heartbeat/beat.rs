@@ -1,6 +1,6 @@
 //! What a beat says and what comes of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use reqwest::StatusCode;
 use serde::Serialize;
@@ -64,4 +64,45 @@ pub enum BeatOutcome {
     ServerError(StatusCode),
     /// There was no answer, or the beat could not be sent: why, without secrets.
     Unreachable(String),
+}
+
+impl BeatOutcome {
+    /// A stable name for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ok { .. } => "ok",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Removed(_) => "removed",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::ServerError(_) => "server_error",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+}
+
+/// What came of the beat, in words for whoever runs the agent.
+impl fmt::Display for BeatOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok { .. } => f.write_str("the platform knows that the workspace lives"),
+            Self::Unauthorized(status) => write!(
+                f,
+                "HTTP {}: the token of this workspace is missing, wrong or revoked, as when the workspace was removed; issue a new one",
+                status.as_u16()
+            ),
+            Self::Removed(status) => write!(
+                f,
+                "HTTP {}: this workspace was removed on the platform; create it anew, with its token",
+                status.as_u16()
+            ),
+            Self::RateLimited { .. } => f.write_str("HTTP 429: too many calls; the loop slows down"),
+            Self::ServerError(status) if status.is_redirection() => write!(
+                f,
+                "HTTP {}: the platform redirects, which is not followed: its URL must be the final one",
+                status.as_u16()
+            ),
+            Self::ServerError(status) => write!(f, "HTTP {}: the platform failed", status.as_u16()),
+            Self::Unreachable(reason) => write!(f, "the platform cannot be reached: {reason}"),
+        }
+    }
 }

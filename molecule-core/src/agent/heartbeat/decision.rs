@@ -53,6 +53,8 @@ pub struct Program {
 impl Program {
     /// The MCP server beside an agent.
     pub const MCP: Self = Self { name: "molecule-mcp", service: "MCP server", configuration: "MCP config" };
+    /// A program that beats through the Python package.
+    pub const PYTHON: Self = Self { name: "molecule", service: "agent", configuration: "agent's configuration" };
     /// The reference agent.
     pub const AGENT: Self = Self { name: "molecule agent", service: "agent", configuration: "agent's configuration" };
 }

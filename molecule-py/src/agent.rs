@@ -1,0 +1,190 @@
+//! One workspace as its agent sees it.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use molecule_core::{
+    Error, Result,
+    agent::{self, AgentCard, Delivery, InboundSecret, PlatformClient, PlatformUrl, Settings, TokenStore},
+    id::WorkspaceId,
+};
+use pyo3::prelude::*;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::{
+    errors::raised,
+    runtime::{awaitable, wait},
+    shared::{self, Secrets},
+};
+
+#[pyclass(frozen, module = "molecule")]
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) id: WorkspaceId,
+    platform: PlatformUrl,
+    secrets: Secrets,
+    card: AgentCard,
+    timeout: Duration,
+    /// For the calls of Python; each heartbeat loop has connections of its own.
+    client: PlatformClient,
+}
+
+#[pymethods]
+impl Agent {
+    #[new]
+    #[pyo3(signature = (*, workspace_id=None, platform_url=None, token=None, configs_dir=None, timeout=10.0))]
+    fn new(
+        py: Python<'_>,
+        workspace_id: Option<String>,
+        platform_url: Option<String>,
+        token: Option<String>,
+        configs_dir: Option<PathBuf>,
+        timeout: f64,
+    ) -> PyResult<Self> {
+        let timeout = shared::duration("timeout", timeout)?;
+        let mut settings = shared::environment(py);
+        settings.workspace_id = workspace_id.or(settings.workspace_id);
+        settings.platform_url = platform_url.or(settings.platform_url);
+        Self::build(settings, token.map(SecretString::from), configs_dir, timeout).map_err(|error| raised(py, &error))
+    }
+
+    #[getter]
+    fn workspace_id(&self) -> String {
+        self.id.to_string()
+    }
+
+    #[getter]
+    fn platform_url(&self) -> &str {
+        self.platform.as_str()
+    }
+
+    fn get_token(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.secrets.tokens.get().map(shared::plain).map_err(|error| raised(py, &error))
+    }
+
+    fn save_token(&self, py: Python<'_>, token: String) -> PyResult<()> {
+        self.secrets.tokens.save(&SecretString::from(token)).map_err(|error| raised(py, &error))
+    }
+
+    fn auth_headers(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
+        let headers =
+            self.secrets.tokens.get().and_then(|token| agent::auth_headers(Some(&self.platform), token.as_ref()));
+        headers.map(|headers| shared::named(&headers)).map_err(|error| raised(py, &error))
+    }
+
+    fn self_source_headers(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
+        let headers = self
+            .secrets
+            .tokens
+            .get()
+            .and_then(|token| agent::self_source_headers(Some(&self.platform), token.as_ref(), &self.id));
+        headers.map(|headers| shared::named(&headers)).map_err(|error| raised(py, &error))
+    }
+
+    #[pyo3(signature = (card=None, *, url=None))]
+    fn register(
+        &self,
+        py: Python<'_>,
+        card: Option<&Bound<'_, PyAny>>,
+        url: Option<String>,
+    ) -> PyResult<Option<String>> {
+        wait(py, register(self.client.clone(), self.described(py, card)?, url))
+    }
+
+    #[pyo3(signature = (card=None, *, url=None))]
+    fn register_async<'py>(
+        &self,
+        py: Python<'py>,
+        card: Option<&Bound<'_, PyAny>>,
+        url: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(py, register(self.client.clone(), self.described(py, card)?, url))
+    }
+
+    #[pyo3(signature = (authorization))]
+    fn verify_inbound(&self, authorization: Option<Header>) -> bool {
+        self.secrets.inbound.verify(authorization.as_ref().map(Header::bytes))
+    }
+
+    fn save_inbound_secret(&self, py: Python<'_>, secret: String) -> PyResult<()> {
+        self.secrets.inbound.save(&SecretString::from(secret)).map_err(|error| raised(py, &error))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Agent(workspace_id='{}', platform_url='{}')", self.id, self.platform)
+    }
+}
+
+impl Agent {
+    /// The agent that the environment describes.
+    pub(crate) fn from_environment(py: Python<'_>) -> PyResult<Self> {
+        Self::new(py, None, None, None, None, 10.0)
+    }
+
+    /// Calls the platform with the secrets of this agent, over connections of its own.
+    pub(crate) fn client(&self) -> Result<PlatformClient> {
+        client(&self.platform, self.id, &self.secrets, self.timeout)
+    }
+
+    fn build(
+        settings: Settings,
+        token: Option<SecretString>,
+        configs_dir: Option<PathBuf>,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let (id, platform) = (settings.workspace_id()?, settings.platform_url()?);
+        let secrets = if token.is_none() && configs_dir.is_none() {
+            shared::secrets(&settings)?
+        } else {
+            let folder = Settings { configs_dir: configs_dir.or(settings.configs_dir.clone()), ..settings.clone() }
+                .state_dir()?;
+            let tokens = match token {
+                Some(token) => TokenStore::supplied_first(&folder, Some(token)),
+                None => TokenStore::file_first(&folder, settings.token.clone()),
+            };
+            Secrets { tokens, inbound: InboundSecret::new(&folder) }
+        };
+        let client = client(&platform, id, &secrets, timeout)?;
+        let card = settings.card("molecule-agent", &id);
+        Ok(Self { id, platform, secrets, card, timeout, client })
+    }
+
+    /// `card` as JSON, or the one that the environment describes.
+    fn described(&self, py: Python<'_>, card: Option<&Bound<'_, PyAny>>) -> PyResult<Value> {
+        let value = match card {
+            None => serde_json::to_value(&self.card).ok(),
+            Some(card) => {
+                let text: String = py.import("json")?.call_method1("dumps", (card,))?.extract()?;
+                serde_json::from_str(&text).ok()
+            }
+        };
+        let object = value.filter(Value::is_object);
+        object.ok_or_else(|| raised(py, &Error::invalid("an agent card is a dictionary of what JSON can hold")))
+    }
+}
+
+/// A header as frameworks give it.
+#[derive(FromPyObject)]
+enum Header {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Header {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+fn client(platform: &PlatformUrl, id: WorkspaceId, secrets: &Secrets, timeout: Duration) -> Result<PlatformClient> {
+    let client = PlatformClient::new(platform.clone(), id, secrets.tokens.clone(), secrets.inbound.clone())?;
+    Ok(client.with_timeout(timeout))
+}
+
+async fn register(client: PlatformClient, card: Value, url: Option<String>) -> Result<Option<String>> {
+    let delivery = url.map_or(Delivery::Poll, |url| Delivery::Push { url });
+    client.register(&card, &delivery).await.into_result()
+}
