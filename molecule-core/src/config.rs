@@ -48,8 +48,10 @@ pub struct Config {
     pub activity_retention: Duration,
     /// How often what is older is deleted.
     pub activity_tick: Duration,
-    /// How long the clean-up of a delete may take.
+    /// How long the clean-up of a delete or a pause may take.
     pub delete_budget: Duration,
+    /// The pause before a machine is asked back again on a restart; doubled before the next.
+    pub restart_stop_backoff: Duration,
 }
 
 impl Default for Config {
@@ -75,6 +77,7 @@ impl Default for Config {
             activity_retention: Duration::from_secs(7 * 24 * 60 * 60),
             activity_tick: Duration::from_secs(6 * 60 * 60),
             delete_budget: Duration::from_secs(30),
+            restart_stop_backoff: Duration::from_secs(1),
         }
     }
 }

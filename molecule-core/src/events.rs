@@ -60,6 +60,12 @@ event_kinds! {
     WorkspaceDegraded = "WORKSPACE_DEGRADED", true;
     /// A try at bringing the workspace up failed.
     WorkspaceProvisionFailed = "WORKSPACE_PROVISION_FAILED", true;
+    /// The workspace was stopped until somebody resumes it.
+    WorkspacePaused = "WORKSPACE_PAUSED", true;
+    /// The workspace was stopped until a message wakes it.
+    WorkspaceHibernated = "WORKSPACE_HIBERNATED", true;
+    /// All below the workspace was removed.
+    WorkspaceCollapsed = "WORKSPACE_COLLAPSED", true;
     /// The workspace is gone for good.
     WorkspaceRemoved = "WORKSPACE_REMOVED", true;
     /// The agent replaced its card.

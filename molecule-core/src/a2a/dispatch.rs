@@ -85,6 +85,9 @@ impl ControlPlane {
                 "this workspace asks for its messages; they cannot be kept for it yet",
             ));
         }
+        if matches!(workspace.status, Status::Hibernated | Status::Hibernating) {
+            return Err(self.wake(workspace).await?);
+        }
         if workspace.url.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, "workspace has no URL")
                 .with_member("status", workspace.status.as_str()));

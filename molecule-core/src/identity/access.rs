@@ -64,6 +64,12 @@ pub(crate) fn workspace_gate(facts: &WorkspaceFacts) -> Result<Caller> {
     }
 }
 
+/// The gate of a workspace's state, by which its agent learns that it is gone. Without a live token there is nothing to
+/// prove: the answer then says no more than the open view does.
+pub(crate) fn state_gate(facts: &WorkspaceFacts, has_live_token: bool) -> Result<()> {
+    if has_live_token { workspace_gate(facts).map(drop) } else { Ok(()) }
+}
+
 /// What the gate of operator routes looks at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdminFacts {
@@ -232,6 +238,23 @@ mod tests {
         for (credential, admin_token_set, any_live_token, dev_fail_open, exposure, expected) in rows {
             let facts = AdminFacts { credential, admin_token_set, any_live_token, dev_fail_open, exposure };
             assert_eq!(verdict(admin_gate(&facts)), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_gate_of_a_state_row_by_row() {
+        let rows = [
+            (token_of(1), true, "allow"),
+            (Credential::Operator, true, "allow"),
+            (token_of(2), true, "invalid"),
+            (Credential::Unknown, true, "invalid"),
+            (Credential::Absent, true, "missing"),
+            (Credential::Unknown, false, "allow"),
+            (Credential::Absent, false, "allow"),
+        ];
+        for (credential, has_live_token, expected) in rows {
+            let facts = WorkspaceFacts { credential, target: id(1), dev_fail_open: false, exposure: Exposure::Network };
+            assert_eq!(verdict(state_gate(&facts, has_live_token)), expected, "{facts:?} {has_live_token}");
         }
     }
 

@@ -7,7 +7,7 @@ mod tokens;
 pub(crate) use self::{
     access::{
         AdminFacts, CallerFacts, RegistryFacts, WorkspaceFacts, admin_gate, caller_gate, can_communicate,
-        listener_gate, registry_gate, workspace_gate,
+        listener_gate, registry_gate, state_gate, workspace_gate,
     },
     tokens::{NewToken, hash, issue},
 };

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{ControlPlaneProvisioner, Instance, StartSpec, Workload, prepare};
+use super::{ControlPlaneProvisioner, Instance, StartSpec, Workload, prepare, stop::Source};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
@@ -34,8 +34,8 @@ pub(crate) struct Job {
     /// The workspace as it was when the try began.
     pub(crate) workspace: Workspace,
     pub(crate) attempt: AttemptId,
-    /// Stop what runs first, and leave the configuration that it left behind alone.
-    pub(crate) restart: bool,
+    /// Stop what runs first, and leave the configuration that it left behind alone; why.
+    pub(crate) restart: Option<Source>,
     /// Forget the agent's conversation first.
     pub(crate) reset_session: bool,
 }
@@ -67,13 +67,13 @@ impl ControlPlane {
         let id = job.workspace.id;
         {
             let _gate = self.inner.gates.enter(id).await;
-            if !self.is_current(job).await? {
+            let Some(workspace) = self.current(job).await? else {
                 tracing::info!(workspace.id = %id, attempt = %job.attempt, "superseded before it started");
                 return Ok(());
-            }
+            };
             let deadline = self.inner.config.provision_timeout_for(&job.workspace.runtime);
             let brought_up = tokio::select! {
-                brought_up = tokio::time::timeout(deadline, self.bring_up(job)) => brought_up,
+                brought_up = tokio::time::timeout(deadline, self.bring_up(job, &workspace)) => brought_up,
                 () = given_up.cancelled() => {
                     tracing::info!(workspace.id = %id, attempt = %job.attempt, "given up for something newer");
                     self.discard(id, None).await;
@@ -95,9 +95,11 @@ impl ControlPlane {
         self.watch(job).await
     }
 
-    async fn is_current(&self, job: &Job) -> Result<bool> {
+    /// The workspace as it is now, while the try is the current one: what an earlier try brought up after this one had
+    /// begun is known only there.
+    async fn current(&self, job: &Job) -> Result<Option<Workspace>> {
         let row = self.inner.store.workspace(job.workspace.id).await?;
-        Ok(row.is_some_and(|row| row.status == Status::Provisioning && row.provision_attempt == Some(job.attempt)))
+        Ok(row.filter(|row| row.status == Status::Provisioning && row.provision_attempt == Some(job.attempt)))
     }
 
     async fn has_config(&self, id: WorkspaceId) -> Result<bool> {
@@ -109,28 +111,15 @@ impl ControlPlane {
         }
     }
 
-    async fn stop_for_restart(&self, workspace: &Workspace) {
-        let stopped = match (&self.inner.backend, &workspace.instance_id) {
-            (Backend::Local { provisioner, .. }, _) => provisioner.stop(workspace.id).await,
-            (Backend::ControlPlane(provisioner), Some(instance)) => provisioner.stop(workspace.id, instance).await,
-            _ => Ok(()),
-        };
-        if let Err(error) = stopped {
-            // The start replaces what still runs; leaving the workspace dead would help nobody.
-            tracing::error!(workspace.id = %workspace.id, error = error.detail(), "could not stop before a restart");
-        }
-    }
-
-    async fn bring_up(&self, job: &Job) -> Result<()> {
-        let workspace = &job.workspace;
-        if job.restart {
-            self.stop_for_restart(workspace).await;
+    async fn bring_up(&self, job: &Job, workspace: &Workspace) -> Result<()> {
+        if let Some(source) = job.restart {
+            self.stop_for_restart(workspace, source).await;
         }
         let (kept, issued) = identity::issue(workspace.id, Some(job.attempt), &*self.inner.entropy, self.now());
         let env = self.environment(workspace).await?;
         let mut spec = prepare::spec(workspace, env, &self.inner.config, &issued.token);
         spec.reset_session = job.reset_session;
-        if job.restart && self.has_config(workspace.id).await? {
+        if job.restart.is_some() && self.has_config(workspace.id).await? {
             // What its user made of it survives.
             spec.files.retain(|file| file.path != prepare::CONFIG_FILE);
         }
@@ -194,19 +183,14 @@ impl ControlPlane {
 
     /// Stops what a try started that was superseded or given up, and clears its storage where the workspace is gone.
     async fn discard(&self, id: WorkspaceId, instance: Option<&str>) {
-        let discarded = match (&self.inner.backend, instance) {
-            (Backend::Local { provisioner, .. }, _) => match provisioner.stop(id).await {
-                Ok(()) => match self.inner.store.workspace(id).await {
-                    Ok(Some(row)) if row.status != Status::Removed => Ok(()),
-                    Ok(_) => provisioner.remove_volume(id).await,
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(error),
-            },
-            (Backend::ControlPlane(provisioner), Some(instance)) => provisioner.stop(id, instance).await,
-            _ => Ok(()),
+        let discard = async {
+            self.inner.backend.stop(id, instance).await?;
+            match self.inner.store.workspace(id).await? {
+                Some(row) if row.status != Status::Removed => Ok(()),
+                _ => self.inner.backend.clear(id).await,
+            }
         };
-        if let Err(error) = discarded {
+        if let Err(error) = discard.await {
             tracing::error!(workspace.id = %id, error = error.detail(), "a workload that nobody wants was left behind");
         }
     }
@@ -219,7 +203,7 @@ impl ControlPlane {
                 () = self.inner.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(WATCH_EVERY) => {}
             }
-            if !self.is_current(job).await? {
+            if self.current(job).await?.is_none() {
                 return Ok(());
             }
             match inspector.observe(job.workspace.id).await {

@@ -15,6 +15,7 @@ pub mod env;
 pub mod image_ref;
 pub(crate) mod prepare;
 pub mod remote;
+pub(crate) mod stop;
 
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 

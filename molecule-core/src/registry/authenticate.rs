@@ -43,6 +43,13 @@ impl ControlPlane {
         identity::workspace_gate(&WorkspaceFacts { credential, target, dev_fail_open, exposure })
     }
 
+    /// The gate of a workspace's state.
+    pub async fn admit_to_state(&self, credential: Credential, target: WorkspaceId, exposure: Exposure) -> Result<()> {
+        let has_live_token = self.inner.store.has_live_token(target).await.map_err(store_away)?;
+        let dev_fail_open = self.inner.config.dev_fail_open();
+        identity::state_gate(&WorkspaceFacts { credential, target, dev_fail_open, exposure }, has_live_token)
+    }
+
     /// The gate of routes that belong to the operator.
     pub async fn admit_operator(&self, credential: Credential, exposure: Exposure) -> Result<()> {
         let admin_token_set = self.inner.config.admin_token.is_some();

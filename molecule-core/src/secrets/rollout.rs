@@ -8,6 +8,7 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
     id::WorkspaceId,
+    provisioner::stop::Source,
     workspace::Status,
 };
 
@@ -62,10 +63,13 @@ impl ControlPlane {
     async fn bring_up_anew(&self, id: WorkspaceId) -> Result<()> {
         for _ in 0..PATIENCE_WITH_RACES {
             let Some(workspace) = self.inner.store.workspace(id).await? else { return Ok(()) };
-            if workspace.is_external() || !is_concerned(workspace.status) {
+            if workspace.is_external()
+                || !is_concerned(workspace.status)
+                || self.refuse_below_paused(&workspace).await.is_err()
+            {
                 return Ok(());
             }
-            if self.begin_attempt(workspace, false).await? {
+            if self.begin_attempt(workspace, Source::AutoRestart, false).await? {
                 // Whoever is late keeps only its own place.
                 let _ = tokio::time::timeout(PATIENCE, self.inner.attempts.until_over(id)).await;
                 return Ok(());

@@ -7,6 +7,7 @@ pub(crate) mod activity;
 pub(crate) mod clean;
 mod events;
 mod inbound_secrets;
+mod lifecycle;
 pub(crate) mod memory;
 mod peers;
 pub(crate) mod pool;
@@ -345,6 +346,7 @@ pub mod gate {
             ("activity", super::activity::STATEMENTS),
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
+            ("lifecycle", super::lifecycle::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
             ("sweeps", super::sweeps::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),

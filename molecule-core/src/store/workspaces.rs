@@ -458,10 +458,14 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
-    /// Removes workspaces: all of `steps` at once, revoking their tokens and recording their events.
+    /// Removes workspaces: all of `steps` at once, revoking their tokens and recording their events, and what they come to.
     ///
     /// False, with nothing changed, when any row is no longer at its start.
-    pub(crate) async fn remove(&self, steps: &[(WorkspaceId, Transition, Event)]) -> Result<bool> {
+    pub(crate) async fn remove(
+        &self,
+        steps: &[(WorkspaceId, Transition, Event)],
+        together: Option<&Event>,
+    ) -> Result<bool> {
         // An error is what rolls the transaction back.
         let moved = std::sync::atomic::AtomicBool::new(false);
         let result: Result<()> = in_transaction!(self.writer(), |tx| {
@@ -479,6 +483,9 @@ impl Store {
                 }
                 sqlx::query(DELETE_LAYOUT).bind(*id).execute(&mut *tx).await?;
                 sqlx::query(tokens::REVOKE_ALL).bind(*id).bind(event.created_at).execute(&mut *tx).await?;
+                insert_event!(tx, event)?;
+            }
+            if let Some(event) = together {
                 insert_event!(tx, event)?;
             }
             Ok(())

@@ -12,8 +12,7 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
     events::EventKind,
-    id::WorkspaceId,
-    provisioner::{Workload, dispatch},
+    provisioner::{Workload, dispatch, stop::Source},
     store::{Engine, Supervised},
     workspace::{EXTERNAL_RUNTIME, Status},
 };
@@ -157,19 +156,6 @@ impl ControlPlane {
         if restart { self.auto_restart(row.id).await.map(drop) } else { Ok(()) }
     }
 
-    /// Brings a lost workspace up again, unless it has moved on meanwhile. Whether a try began.
-    pub(crate) async fn auto_restart(&self, id: WorkspaceId) -> Result<bool> {
-        if matches!(self.inner.backend, Backend::None) {
-            return Ok(false);
-        }
-        match self.inner.store.workspace(id).await? {
-            Some(workspace) if workspace.status == Status::Offline && !workspace.is_external() => {
-                self.begin_attempt(workspace, false).await
-            }
-            _ => Ok(false),
-        }
-    }
-
     /// Begins anew what an earlier process of this server had begun when it died.
     ///
     /// Only where no other process can have it under way: of several on one database, the timeout sweep has the last
@@ -185,7 +171,7 @@ impl ControlPlane {
                 && !self.inner.attempts.is_running(row.id);
             if interrupted && let Some(workspace) = self.inner.store.workspace(row.id).await? {
                 tracing::warn!(workspace.id = %row.id, "its start was interrupted; beginning anew");
-                self.begin_attempt(workspace, false).await?;
+                self.begin_attempt(workspace, Source::AutoRestart, false).await?;
             }
         }
         Ok(())

@@ -225,7 +225,7 @@ cases! {
         let third = token(new.id);
         store.replace_tokens(&third).await.unwrap();
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
-        assert!(store.remove(&[(new.id, gone, event(new.id, 2))]).await.unwrap());
+        assert!(store.remove(&[(new.id, gone, event(new.id, 2))], None).await.unwrap());
         assert!(store.token_owner(&third.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
     }
@@ -254,7 +254,7 @@ cases! {
         assert_eq!(store.live_tokens(new.id, 10, 0).await.unwrap(), live[1..]);
         assert_eq!(store.add_token(first, 2).await.unwrap(), Added::Full);
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
-        assert!(store.remove(&[(new.id, gone, event(new.id, 4))]).await.unwrap());
+        assert!(store.remove(&[(new.id, gone, event(new.id, 4))], None).await.unwrap());
         assert_eq!(store.add_token(&token(new.id), 3).await.unwrap(), Added::NoWorkspace);
     }
 
@@ -287,7 +287,7 @@ cases! {
         assert!(store.delete_global_secret("B").await.unwrap());
         assert!(!store.delete_global_secret("B").await.unwrap());
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
-        assert!(store.remove(&[(new.id, gone, event(new.id, 8))]).await.unwrap());
+        assert!(store.remove(&[(new.id, gone, event(new.id, 8))], None).await.unwrap());
         assert_eq!(store.workspace_secrets(new.id).await.unwrap().len(), 1);
         store.purge(&[new.id]).await.unwrap();
         assert!(store.workspace_secrets(new.id).await.unwrap().is_empty());
@@ -307,6 +307,62 @@ cases! {
         assert_eq!(store.workspaces_without_secret("B").await.unwrap().len(), 2);
     }
 
+    /// Halting several workspaces is all or nothing, and forgets their addresses and tries
+    async fn halts_all_or_nothing(store: Store) {
+        let (one, two) = (workspace(), NewWorkspace { status: Status::Online, ..workspace() });
+        insert(&store, &one).await;
+        insert(&store, &two).await;
+        let (from_one, from_two) = (Status::Provisioning, Status::Degraded);
+        let step = |new: &NewWorkspace, from: Status| (new.id, from.to(Status::Paused).unwrap(), event(new.id, 1));
+        assert!(!store.halt(&[step(&one, from_one), step(&two, from_two)]).await.unwrap());
+        assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Provisioning);
+        assert_eq!(events(&store, one.id).await, 0);
+        assert!(store.halt(&[step(&one, from_one), step(&two, Status::Online)]).await.unwrap());
+        for new in [&one, &two] {
+            let row = store.workspace(new.id).await.unwrap().unwrap();
+            assert_eq!((row.status, row.url.as_str(), row.provision_attempt), (Status::Paused, "", None));
+            assert_eq!(events(&store, new.id).await, 1);
+        }
+    }
+
+    /// A workspace is claimed for hibernation while it is idle, or by force, once
+    async fn claims_for_hibernation(store: Store) {
+        let new = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &new).await;
+        let step = Status::Online.to(Status::Hibernating).unwrap();
+        let busy = Condition {
+            at: at(1),
+            error_rate: 0.0,
+            sample_error: "".into(),
+            active_tasks: 1,
+            uptime_seconds: 0,
+            current_task: "".into(),
+            monthly_spend: None,
+        };
+        assert!(store.heartbeat(new.id, &busy).await.unwrap());
+        assert!(!store.claim_for_hibernation(new.id, step, false, at(2)).await.unwrap());
+        assert!(store.claim_for_hibernation(new.id, step, true, at(2)).await.unwrap());
+        assert!(!store.claim_for_hibernation(new.id, step, true, at(3)).await.unwrap());
+        let other = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &other).await;
+        assert!(store.claim_for_hibernation(other.id, step, false, at(2)).await.unwrap());
+    }
+
+    /// The nearest paused workspace above another is found, and only one above it
+    async fn finds_what_is_paused_above(store: Store) {
+        let top = NewWorkspace { status: Status::Paused, name: "top".to_owned(), ..workspace() };
+        let middle = NewWorkspace { parent_id: Some(top.id), name: "middle".to_owned(), ..workspace() };
+        let below = NewWorkspace { parent_id: Some(middle.id), status: Status::Paused, ..workspace() };
+        for new in [&top, &middle, &below] {
+            insert(&store, new).await;
+        }
+        assert_eq!(store.paused_above(below.id).await.unwrap().as_deref(), Some("top"));
+        assert_eq!(store.paused_above(top.id).await.unwrap(), None);
+        let step = Status::Provisioning.to(Status::Paused).unwrap();
+        assert!(store.halt(&[(middle.id, step, event(middle.id, 1))]).await.unwrap());
+        assert_eq!(store.paused_above(below.id).await.unwrap().as_deref(), Some("middle"));
+    }
+
     /// Removing several workspaces is all or nothing
     async fn removes_all_or_nothing(store: Store) {
         let (one, two) = (workspace(), NewWorkspace { status: Status::Online, ..workspace() });
@@ -314,10 +370,10 @@ cases! {
         insert(&store, &two).await;
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
         let steps = [(one.id, gone, event(one.id, 1)), (two.id, gone, event(two.id, 1))];
-        assert!(!store.remove(&steps).await.unwrap());
+        assert!(!store.remove(&steps, None).await.unwrap());
         assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Provisioning);
         assert_eq!(events(&store, one.id).await, 0);
-        assert!(store.remove(&steps[..1]).await.unwrap());
+        assert!(store.remove(&steps[..1], None).await.unwrap());
         assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Removed);
     }
 
@@ -454,7 +510,7 @@ cases! {
         assert!(store.replace_inbound_secret(new.id, &"three".into(), at(600)).await.unwrap());
         assert_eq!(secret(600).await.as_deref(), Some("three"));
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
-        assert!(store.remove(&[(new.id, gone, event(new.id, 601))]).await.unwrap());
+        assert!(store.remove(&[(new.id, gone, event(new.id, 601))], None).await.unwrap());
         assert_eq!(secret(601).await, None);
     }
 

@@ -1,8 +1,7 @@
-//! Create, look at, restart and remove workspaces.
+//! Create workspaces and look at them.
 
 use std::path::Path;
 
-use futures_util::future::join_all;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -14,12 +13,12 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     identity, net,
-    provisioner::{dispatch::Job, no_backend},
+    provisioner::dispatch::Job,
     store::NewWorkspace,
 };
 
 /// How often a change is tried again after another change came in between.
-const PATIENCE_WITH_RACES: usize = 8;
+pub(super) const PATIENCE_WITH_RACES: usize = 8;
 
 /// A workspace that was just made.
 #[derive(Debug)]
@@ -28,35 +27,6 @@ pub struct Created {
     pub workspace: Workspace,
     /// The token of an external workspace: shown this once.
     pub auth_token: Option<SecretString>,
-}
-
-/// What a restart did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restarted {
-    /// A new try began; stop and start go on without the caller.
-    Provisioning,
-    /// Nothing: the agent of an external workspace is not this control plane's to restart.
-    External,
-}
-
-/// What a delete did.
-#[derive(Debug)]
-pub enum Deleted {
-    /// Nothing: the workspace leads others, and the caller did not say that they may go as well.
-    ConfirmationRequired {
-        /// The workspaces directly below it.
-        children: Vec<Workspace>,
-    },
-    /// It is gone, and so many below it.
-    Removed {
-        /// How many below it.
-        cascade_deleted: usize,
-    },
-    /// It is gone with its rows, and so many below it.
-    Purged {
-        /// How many below it.
-        cascade_deleted: usize,
-    },
 }
 
 impl ControlPlane {
@@ -105,7 +75,7 @@ impl ControlPlane {
         self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
         self.announce(event);
         let workspace = self.existing(id).await?;
-        self.provision(Job { workspace: workspace.clone(), attempt, restart: false, reset_session: false });
+        self.provision(Job { workspace: workspace.clone(), attempt, restart: None, reset_session: false });
         Ok(Created { workspace, auth_token: None })
     }
 
@@ -204,144 +174,6 @@ impl ControlPlane {
         }
     }
 
-    /// Begins a new try at bringing the workspace up. The answer waits for neither stop nor start.
-    ///
-    /// `reset_session` forgets the agent's conversation, where the backend keeps one. Of tries that overlap, the newest wins; the others end without a trace on the backend.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] for an unknown or removed workspace; [`ErrorKind::Unavailable`] without a backend.
-    pub async fn restart(&self, id: WorkspaceId, reset_session: bool) -> Result<Restarted> {
-        for _ in 0..PATIENCE_WITH_RACES {
-            let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
-            if workspace.is_external() {
-                return Ok(Restarted::External);
-            }
-            if matches!(self.inner.backend, Backend::None) {
-                return Err(Error::new(ErrorKind::Unavailable, "provisioner not available").caused_by(no_backend()));
-            }
-            if self.begin_attempt(workspace, reset_session).await? {
-                return Ok(Restarted::Provisioning);
-            }
-        }
-        Err(raced(id))
-    }
-
-    /// Moves the workspace from the status it was read with into a new try. False when it has moved meanwhile.
-    pub(crate) async fn begin_attempt(&self, workspace: Workspace, reset_session: bool) -> Result<bool> {
-        let step = workspace.status.to(Status::Provisioning)?;
-        let attempt = self.new_attempt();
-        let event = self.event(
-            EventKind::WorkspaceProvisioning,
-            workspace.id,
-            json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime}),
-        );
-        if !self.inner.store.begin_attempt(workspace.id, step, attempt, &event).await? {
-            return Ok(false);
-        }
-        self.announce(event);
-        self.provision(Job { workspace, attempt, restart: true, reset_session });
-        Ok(true)
-    }
-
-    /// Removes a workspace and all below it: first their rows and tokens, then what runs, then what is kept.
-    ///
-    /// Repeating it finishes what an earlier call could not; an unknown id is removed already. The clean-up goes on
-    /// when the caller leaves.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unexpected`] with `removed_count` and `stop_failures` where a backend could not be stopped: the
-    /// rows stay removed, and another call tries again.
-    pub async fn delete(&self, id: WorkspaceId, confirmed: bool, purge: bool) -> Result<Deleted> {
-        let children = self.inner.store.children(id).await.map_err(|error| said(error, "failed to check children"))?;
-        if !children.is_empty() && !confirmed {
-            return Ok(Deleted::ConfirmationRequired { children });
-        }
-        let (tree, removed) = self.mark_removed(id).await?;
-        let cleanup = {
-            let this = self.clone();
-            let tree = tree.clone();
-            self.inner.tasks.spawn(async move { this.clean_up(tree).await })
-        };
-        let failures = cleanup.await.map_err(|error| {
-            Error::new(ErrorKind::Unexpected, "the clean-up ended early").caused_by(error).context("workspace.id", id)
-        })?;
-        if !failures.is_empty() {
-            let causes: Vec<&str> = failures.iter().map(Error::message).collect();
-            let text =
-                format!("{} of {} workloads could not be stopped: {}", failures.len(), tree.len(), causes.join("; "));
-            for failure in &failures {
-                tracing::error!(error = failure.detail(), "a removed workspace could not be stopped");
-            }
-            return Err(Error::new(ErrorKind::Unexpected, text)
-                .with_member("removed_count", removed)
-                .with_member("stop_failures", failures.len()));
-        }
-        if purge {
-            let ids: Vec<WorkspaceId> = tree.iter().map(|workspace| workspace.id).collect();
-            self.inner.store.purge(&ids).await.map_err(|error| error.with_message("purge failed"))?;
-            return Ok(Deleted::Purged { cascade_deleted: tree.len().saturating_sub(1) });
-        }
-        Ok(Deleted::Removed { cascade_deleted: removed.saturating_sub(1) })
-    }
-
-    /// Marks `id` and all below it as removed. Gives all of them, those removed earlier included, and how many this call
-    /// removed.
-    async fn mark_removed(&self, id: WorkspaceId) -> Result<(Vec<Workspace>, usize)> {
-        for _ in 0..PATIENCE_WITH_RACES {
-            let mut tree = Vec::new();
-            for member in self.inner.store.subtree(id).await? {
-                tree.extend(self.inner.store.workspace(member).await?);
-            }
-            let live: Vec<&Workspace> = tree.iter().filter(|workspace| workspace.status != Status::Removed).collect();
-            let below = live.iter().filter(|workspace| workspace.id != id).count();
-            let mut steps = Vec::new();
-            for workspace in live {
-                let payload = if workspace.id == id { json!({"cascade_deleted": below}) } else { json!({}) };
-                let event = self.event(EventKind::WorkspaceRemoved, workspace.id, payload);
-                steps.push((workspace.id, workspace.status.to(Status::Removed)?, event));
-            }
-            if self.inner.store.remove(&steps).await? {
-                let removed = steps.len();
-                for (id, _, event) in steps {
-                    self.inner.attempts.give_up(id);
-                    self.announce(event);
-                }
-                return Ok((tree, removed));
-            }
-        }
-        Err(raced(id))
-    }
-
-    /// Stops and clears what removed workspaces left on the backend. Gives the stops that failed.
-    async fn clean_up(&self, removed: Vec<Workspace>) -> Vec<Error> {
-        let budget = self.inner.config.delete_budget;
-        let each = removed.iter().filter(|workspace| !workspace.is_external()).map(async |workspace| {
-            let late = || Error::new(ErrorKind::Upstream, format!("{} was not stopped in time", workspace.id));
-            tokio::time::timeout(budget, self.release(workspace)).await.unwrap_or_else(|_| Err(late())).err()
-        });
-        join_all(each).await.into_iter().flatten().collect()
-    }
-
-    /// Stops the workload of a removed workspace and removes its volume.
-    async fn release(&self, workspace: &Workspace) -> Result<()> {
-        // A start that is under way sees that it was superseded and clears up after itself.
-        let _gate = self.inner.gates.enter(workspace.id).await;
-        match &self.inner.backend {
-            Backend::None => Ok(()),
-            Backend::Local { provisioner, .. } => {
-                provisioner.stop(workspace.id).await?;
-                if let Err(error) = provisioner.remove_volume(workspace.id).await {
-                    tracing::error!(workspace.id = %workspace.id, error = error.detail(), "a volume was left behind");
-                }
-                Ok(())
-            }
-            Backend::ControlPlane(provisioner) => match &workspace.instance_id {
-                Some(instance) => provisioner.stop(workspace.id, instance).await,
-                None => Ok(()),
-            },
-        }
-    }
-
     /// The last `lines` lines that the workload of `id` wrote.
     ///
     /// # Errors
@@ -374,6 +206,6 @@ pub(crate) fn gone_is_not_found(error: Error) -> Error {
     }
 }
 
-fn raced(id: WorkspaceId) -> Error {
+pub(super) fn raced(id: WorkspaceId) -> Error {
     Error::new(ErrorKind::Conflict, "the workspace keeps changing; try again").context("workspace.id", id)
 }

@@ -1,7 +1,11 @@
 //! A workspace: the home of one agent.
 
 mod create;
+mod delete;
+mod hibernate;
 pub(crate) mod lifecycle;
+mod pause;
+mod restart;
 mod status;
 
 use chrono::{DateTime, Utc};
@@ -9,7 +13,10 @@ use serde_json::Value;
 
 pub use self::{
     create::{CreateWorkspace, DEFAULT_RUNTIME, EXTERNAL_RUNTIME, Position},
-    lifecycle::{Created, Deleted, Restarted},
+    delete::Deleted,
+    lifecycle::Created,
+    pause::Resumed,
+    restart::Restarted,
     status::{Status, Transition},
 };
 use crate::{

@@ -78,7 +78,7 @@ impl Status {
             Offline => &[Online, Provisioning, Paused, Removed],
             AwaitingAgent => &[Online, Provisioning, Paused, Removed],
             Failed => &[Online, Provisioning, Paused, Removed],
-            Paused => &[Provisioning, Removed],
+            Paused => &[Provisioning, AwaitingAgent, Removed],
             Hibernating => &[Hibernated, Provisioning, Paused, Removed],
             Hibernated => &[Provisioning, Paused, Removed],
             Removed => &[],

@@ -9,3 +9,4 @@ mod orphans;
 mod registering;
 mod restarting;
 mod starting;
+mod stopping;

@@ -1,6 +1,7 @@
 //! The cases for a server at a base URL.
 
 mod inbound_secret;
+mod lifecycle;
 mod operations;
 mod registry;
 mod workspaces;
@@ -9,7 +10,7 @@ use crate::{case::Case, http::Server};
 
 /// All of them, area by area.
 pub fn all() -> Vec<Case<Server>> {
-    [operations::cases(), workspaces::cases(), registry::cases(), inbound_secret::cases()]
+    [operations::cases(), workspaces::cases(), registry::cases(), inbound_secret::cases(), lifecycle::cases()]
         .into_iter()
         .flatten()
         .collect()

@@ -4,6 +4,7 @@ pub(crate) mod a2a;
 pub(crate) mod activity;
 pub(crate) mod directory;
 pub(crate) mod events;
+pub(crate) mod lifecycle;
 pub(crate) mod models;
 pub(crate) mod operations;
 pub(crate) mod registry;

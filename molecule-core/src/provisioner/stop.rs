@@ -1,0 +1,203 @@
+//! The one way to stop what runs for a workspace, for every caller and every backend.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use super::ControlPlaneProvisioner;
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
+    workspace::{Status, Workspace},
+};
+
+/// How often a machine is asked back before a restart goes on without.
+const TRIES: u32 = 3;
+
+/// What a new try at bringing a workspace up is begun for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Somebody asked for it.
+    Restart,
+    /// The control plane itself found that it has to be.
+    AutoRestart,
+}
+
+impl Source {
+    /// The name in logs.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "Restart",
+            Self::AutoRestart => "Auto-restart",
+        }
+    }
+}
+
+/// What is left of a workspace that is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// What it keeps.
+    Storage,
+    Nothing,
+}
+
+impl Backend {
+    /// Stops what runs for `id`. Without a backend, or a machine, there is nothing to stop.
+    pub(crate) async fn stop(&self, id: WorkspaceId, instance: Option<&str>) -> Result<()> {
+        match (self, instance) {
+            (Self::Local { provisioner, .. }, _) => provisioner.stop(id).await,
+            (Self::ControlPlane(provisioner), Some(instance)) => provisioner.stop(id, instance).await,
+            (Self::ControlPlane(_) | Self::None, _) => Ok(()),
+        }
+    }
+
+    /// Removes what the backend keeps for `id`, where that is its to keep.
+    pub(crate) async fn clear(&self, id: WorkspaceId) -> Result<()> {
+        match self {
+            Self::Local { provisioner, .. } => provisioner.remove_volume(id).await,
+            Self::ControlPlane(_) | Self::None => Ok(()),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Stops all of `workspaces` at once, as long as they are `status`, each within the budget of a clean-up. Goes on when
+    /// the caller leaves. Gives the stops that failed.
+    pub(crate) async fn stop_all(
+        &self,
+        workspaces: Vec<WorkspaceId>,
+        status: Status,
+        leaves: Leaves,
+    ) -> Result<Vec<Error>> {
+        let this = self.clone();
+        let budget = self.inner.config.delete_budget;
+        let stopping = self.inner.tasks.spawn(async move {
+            let each = workspaces.into_iter().map(|id| {
+                let this = &this;
+                async move {
+                    let late = || Error::new(ErrorKind::Upstream, format!("{id} was not stopped in time"));
+                    let stopped = tokio::time::timeout(budget, this.stop_while(id, status, leaves)).await;
+                    stopped.unwrap_or_else(|_| Err(late())).err()
+                }
+            });
+            let failures: Vec<Error> = join_all(each).await.into_iter().flatten().collect();
+            for failure in &failures {
+                tracing::error!(error = failure.detail(), "a workspace could not be stopped");
+            }
+            failures
+        });
+        stopping.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the clean-up ended early").caused_by(error))
+    }
+
+    /// Waits at the gate: a start that is under way sees that it was superseded and clears up after itself. Whoever
+    /// moved the workspace on meanwhile stops what it finds.
+    async fn stop_while(&self, id: WorkspaceId, status: Status, leaves: Leaves) -> Result<()> {
+        let _gate = self.inner.gates.enter(id).await;
+        let row = self.inner.store.workspace(id).await?;
+        let Some(workspace) = row.filter(|row| row.status == status && !row.is_external()) else { return Ok(()) };
+        self.stop_workload(&workspace).await?;
+        if leaves == Leaves::Nothing
+            && let Err(error) = self.inner.backend.clear(id).await
+        {
+            tracing::error!(workspace.id = %id, error = error.detail(), "a volume was left behind");
+        }
+        Ok(())
+    }
+
+    /// Stops what runs for the workspace, by one try, and forgets its machine.
+    async fn stop_workload(&self, workspace: &Workspace) -> Result<()> {
+        let instance = workspace.instance_id.as_deref();
+        self.inner.backend.stop(workspace.id, instance).await?;
+        if let Some(instance) = instance {
+            self.forget_instance(workspace.id, instance).await;
+        }
+        Ok(())
+    }
+
+    /// Stops what runs, so that something newer can take its place. Where it cannot be stopped the start goes on: it
+    /// replaces what still runs on this host, and leaving the workspace dead would help nobody.
+    pub(crate) async fn stop_for_restart(&self, workspace: &Workspace, source: Source) {
+        match (&self.inner.backend, &workspace.instance_id) {
+            (Backend::ControlPlane(provisioner), Some(instance)) => {
+                let base = self.inner.config.restart_stop_backoff;
+                if stop_with_retry(&**provisioner, workspace.id, instance, source, base).await {
+                    self.forget_instance(workspace.id, instance).await;
+                }
+            }
+            (backend, _) => {
+                if let Err(error) = backend.stop(workspace.id, None).await {
+                    let id = workspace.id;
+                    tracing::error!(workspace.id = %id, error = error.detail(), "could not stop before a restart");
+                }
+            }
+        }
+    }
+
+    async fn forget_instance(&self, id: WorkspaceId, instance: &str) {
+        if let Err(error) = self.inner.store.forget_instance(id, instance).await {
+            // Giving back what was given back already does no harm.
+            tracing::warn!(workspace.id = %id, error = error.detail(), "a machine that is gone is still remembered");
+        }
+    }
+}
+
+/// The error of a call that could not stop all it had to.
+pub(crate) fn could_not_stop(failures: &[Error], of: usize, done: &'static str, count: usize) -> Error {
+    let causes: Vec<&str> = failures.iter().map(Error::message).collect();
+    let text = format!("{} of {of} workloads could not be stopped: {}", failures.len(), causes.join("; "));
+    Error::new(ErrorKind::Unexpected, text)
+        .with_member(done, Value::from(count))
+        .with_member("stop_failures", failures.len())
+}
+
+/// Asks for a machine back before a restart: the only way there. True when it was given back.
+///
+/// The pauses between tries are `base`, doubled each time. A restart that is given up meanwhile ends it at once.
+async fn stop_with_retry(
+    provisioner: &dyn ControlPlaneProvisioner,
+    id: WorkspaceId,
+    instance: &str,
+    source: Source,
+    base: Duration,
+) -> bool {
+    let source = source.as_str();
+    let mut trial = Trial { id, source, last_error: None };
+    for attempt in 1..=TRIES {
+        match provisioner.stop(id, instance).await {
+            Ok(()) => {
+                if attempt > 1 {
+                    tracing::info!("{source}: cpProv.Stop({id}) succeeded on attempt {attempt}");
+                }
+                trial.last_error = None;
+                return true;
+            }
+            Err(error) => trial.last_error = Some(error.detail()),
+        }
+        if attempt < TRIES {
+            tokio::time::sleep(base * 2_u32.pow(attempt - 1)).await;
+        }
+    }
+    let last_error = trial.last_error.take().unwrap_or_default();
+    tracing::error!(
+        "LEAK-SUSPECT cpProv.Stop workspace_id={id} source={source} attempts={TRIES} last_err={last_error:?} instance_id={instance}"
+    );
+    false
+}
+
+/// Says so where it is dropped between two tries.
+struct Trial {
+    id: WorkspaceId,
+    source: &'static str,
+    last_error: Option<String>,
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Some(error) = &self.last_error {
+            let Self { id, source, .. } = self;
+            tracing::warn!("{source}: cpProv.Stop({id}) abandoned mid-retry: ctx cancelled (last_err={error})");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Begins new tries at bringing workspaces up.
+
+use serde_json::json;
+
+use super::{
+    Status, Workspace,
+    lifecycle::{PATIENCE_WITH_RACES, gone_is_not_found, raced},
+};
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    error::{Error, ErrorKind, Result},
+    events::EventKind,
+    id::WorkspaceId,
+    provisioner::{dispatch::Job, no_backend, stop::Source},
+};
+
+/// What a restart did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// A new try began; stop and start go on without the caller.
+    Provisioning,
+    /// Nothing: the agent of an external workspace is not this control plane's to restart.
+    External,
+}
+
+impl ControlPlane {
+    /// Begins a new try at bringing the workspace up. The answer waits for neither stop nor start.
+    ///
+    /// `reset_session` forgets the agent's conversation, where the backend keeps one. Of tries that overlap, the newest wins; the others end without a trace on the backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown or removed workspace; [`ErrorKind::Unavailable`] without a backend;
+    /// [`ErrorKind::Conflict`] below a paused workspace.
+    pub async fn restart(&self, id: WorkspaceId, reset_session: bool) -> Result<Restarted> {
+        for _ in 0..PATIENCE_WITH_RACES {
+            let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
+            if workspace.is_external() {
+                return Ok(Restarted::External);
+            }
+            self.demand_backend()?;
+            self.refuse_below_paused(&workspace).await?;
+            if self.begin_attempt(workspace, Source::Restart, reset_session).await? {
+                return Ok(Restarted::Provisioning);
+            }
+        }
+        Err(raced(id))
+    }
+
+    pub(crate) fn demand_backend(&self) -> Result<()> {
+        match self.inner.backend {
+            Backend::None => {
+                Err(Error::new(ErrorKind::Unavailable, "provisioner not available").caused_by(no_backend()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is below a paused workspace stays stopped until that one is resumed.
+    pub(crate) async fn refuse_below_paused(&self, workspace: &Workspace) -> Result<()> {
+        if workspace.parent_id.is_none() {
+            return Ok(());
+        }
+        match self.inner.store.paused_above(workspace.id).await? {
+            Some(name) => {
+                Err(Error::new(ErrorKind::Conflict, format!("parent workspace {name:?} is paused — resume it first")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the workspace from the status it was read with into a new try. False when it has moved meanwhile.
+    pub(crate) async fn begin_attempt(
+        &self,
+        workspace: Workspace,
+        source: Source,
+        reset_session: bool,
+    ) -> Result<bool> {
+        let step = workspace.status.to(Status::Provisioning)?;
+        let attempt = self.new_attempt();
+        let event = self.event(
+            EventKind::WorkspaceProvisioning,
+            workspace.id,
+            json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime}),
+        );
+        if !self.inner.store.begin_attempt(workspace.id, step, attempt, &event).await? {
+            return Ok(false);
+        }
+        self.announce(event);
+        self.provision(Job { workspace, attempt, restart: Some(source), reset_session });
+        Ok(true)
+    }
+
+    /// Brings a lost workspace up again, unless it has moved on meanwhile. Whether a try began.
+    pub(crate) async fn auto_restart(&self, id: WorkspaceId) -> Result<bool> {
+        if self.demand_backend().is_err() {
+            return Ok(false);
+        }
+        match self.inner.store.workspace(id).await? {
+            Some(workspace) if workspace.status == Status::Offline && !workspace.is_external() => {
+                match self.refuse_below_paused(&workspace).await {
+                    Ok(()) => self.begin_attempt(workspace, Source::AutoRestart, false).await,
+                    Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+}
