@@ -27,6 +27,11 @@ pub struct Config {
     pub managed_silence: Duration,
     /// How long a try at bringing a workspace up may take, for every runtime.
     pub provision_timeout: Option<Duration>,
+    /// How long events are kept that do not tell how a workspace or its agent came and went; for good where it says
+    /// nothing.
+    pub event_retention: Option<Duration>,
+    /// How often what is older is deleted.
+    pub event_tick: Duration,
     /// How often the health sweep looks.
     pub health_tick: Duration,
     /// How often what heartbeats left in memory is saved. Well below `external_silence`: other replicas go by what is
@@ -66,6 +71,8 @@ impl Default for Config {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
             provision_timeout: None,
+            event_retention: None,
+            event_tick: Duration::from_secs(60 * 60),
             health_tick: Duration::from_secs(15),
             telemetry_tick: Duration::from_secs(30),
             timeout_tick: Duration::from_secs(30),

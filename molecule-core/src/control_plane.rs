@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy, random_uuid},
     config::Config,
     error::Result,
-    events::{Event, EventHub, EventKind, EventListener, RecordedEvent},
+    events::{self, Event, EventHub, EventKind, EventListener, RecordedEvent, Which},
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
@@ -246,7 +246,27 @@ impl ControlPlane {
 
     /// The newest recorded events, newest first, of one workspace or of all; an unknown one has none.
     pub async fn events(&self, of: Option<WorkspaceId>, limit: u32) -> Result<Vec<RecordedEvent>> {
-        self.inner.store.newest_events(of, i64::from(limit)).await
+        self.event_log(of, &Which { limit, ..Which::default() }).await
+    }
+
+    /// The recorded events that are asked for, newest first, of one workspace or of all; an unknown one has none.
+    pub async fn event_log(&self, of: Option<WorkspaceId>, which: &Which) -> Result<Vec<RecordedEvent>> {
+        self.inner.store.newest_events(of, which).await
+    }
+
+    /// Deletes old events from the log, where they are not kept for good. How workspaces and agents came and went is.
+    pub(crate) async fn prune_events(&self) -> Result<()> {
+        let Some(retention) = self.inner.config.event_retention else { return Ok(()) };
+        // Further back than can be said is never.
+        let Some(cutoff) = TimeDelta::from_std(retention).ok().and_then(|age| self.now().checked_sub_signed(age))
+        else {
+            return Ok(());
+        };
+        let deleted = self.inner.store.delete_events(cutoff).await?;
+        if deleted > 0 {
+            tracing::info!(events = deleted, "old events were deleted from the log");
+        }
+        Ok(())
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -262,7 +282,7 @@ impl ControlPlane {
             id: EventId::from_uuid(random_uuid(&*self.inner.entropy)),
             kind,
             workspace_id: Some(workspace_id),
-            payload,
+            payload: events::capped(payload),
             created_at: self.next_event_time(),
         }
     }

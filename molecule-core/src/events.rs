@@ -9,6 +9,12 @@ use tokio::sync::broadcast;
 
 use crate::id::{EventId, WorkspaceId};
 
+/// The most that a payload holds.
+const PAYLOAD_LIMIT: usize = 1024 * 1024;
+
+/// What is left of the members of one that holds more.
+const MEMBER_LIMIT: usize = 1024;
+
 /// How many events a listener may fall behind before it loses some and is told so.
 const LISTENER_BUFFER: usize = 1024;
 
@@ -125,6 +131,17 @@ pub struct Announcement {
     pub frame: Arc<str>,
 }
 
+/// Which events of the log to read.
+#[derive(Debug, Clone, Default)]
+pub struct Which {
+    /// At most so many, the newest first.
+    pub limit: u32,
+    /// Only those that happened before.
+    pub before: Option<DateTime<Utc>>,
+    /// Only those whose kind goes by this name.
+    pub event_type: Option<String>,
+}
+
 /// An event as it was read back from the log.
 #[derive(Debug, Clone)]
 pub struct RecordedEvent {
@@ -138,6 +155,36 @@ pub struct RecordedEvent {
     pub payload: Option<Value>,
     /// When.
     pub created_at: DateTime<Utc>,
+}
+
+/// `payload` within its limit: of one that is over it large members become null, and `truncated` says so.
+pub(crate) fn capped(payload: Value) -> Value {
+    let size = |value: &Value| {
+        let mut counted = Counted(0);
+        // Nothing here can fail but the count.
+        serde_json::to_writer(&mut counted, value).map_or(usize::MAX, |()| counted.0)
+    };
+    if size(&payload) <= PAYLOAD_LIMIT {
+        return payload;
+    }
+    let Value::Object(mut members) = payload else { return serde_json::json!({"truncated": true}) };
+    members.values_mut().filter(|value| size(value) > MEMBER_LIMIT).for_each(|value| *value = Value::Null);
+    members.insert("truncated".to_owned(), true.into());
+    Value::Object(members)
+}
+
+/// Counts what is written to it.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What listeners hear; none where something was lost before it came here.
@@ -230,6 +277,15 @@ mod tests {
             event(json!({})).envelope(),
             @r#"{"event":"WORKSPACE_ONLINE","workspace_id":"00000000-0000-0000-0000-000000000000","timestamp":"2027-01-15T08:00:00.123456Z","payload":{}}"#
         );
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_keeps_what_is_small() {
+        let exact = json!({"body": "x".repeat(PAYLOAD_LIMIT - r#"{"body":""}"#.len())});
+        assert_eq!(capped(exact.clone()), exact);
+        let large = json!({"body": "x".repeat(PAYLOAD_LIMIT), "method": "m", "n": 1});
+        assert_eq!(capped(large), json!({"body": null, "method": "m", "n": 1, "truncated": true}));
+        assert_eq!(capped(json!(["x".repeat(PAYLOAD_LIMIT)])), json!({"truncated": true}));
     }
 
     #[tokio::test]

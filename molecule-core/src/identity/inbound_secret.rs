@@ -1,13 +1,46 @@
 //! The secret by which an agent knows that a call comes from its platform.
 
-use secrecy::SecretString;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::random_token;
 use crate::{
+    clock::Entropy,
     control_plane::ControlPlane,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::WorkspaceId,
+    secrets::{Cipher, Sealed},
 };
+
+/// What a sealed one begins with. No token does: their alphabet has no colon.
+const SEALED: &str = "sealed:";
+
+/// `secret` as it is kept: as it is without a key, otherwise the version, the id of the key and the bytes.
+fn seal(secret: &SecretString, cipher: &Cipher, entropy: &dyn Entropy) -> Result<String> {
+    if cipher.key_id().is_none() {
+        return Ok(secret.expose_secret().to_owned());
+    }
+    let Sealed { encrypted_value, encryption_version, key_id } = cipher.seal(secret, entropy)?;
+    let bytes = STANDARD.encode(encrypted_value);
+    Ok(format!("{SEALED}{encryption_version}:{}:{bytes}", key_id.unwrap_or_default()))
+}
+
+/// The secret that is kept as `kept`; one from before there was a key is kept as it is.
+///
+/// # Errors
+/// Where its key is missing or wrong.
+pub(crate) fn open_inbound_secret(kept: &str, cipher: &Cipher) -> Result<SecretString> {
+    let Some(sealed) = kept.strip_prefix(SEALED) else { return Ok(kept.into()) };
+    let parse = || {
+        let mut fields = sealed.splitn(3, ':');
+        let encryption_version = fields.next()?.parse().ok()?;
+        let key_id = fields.next().map(str::to_owned);
+        let encrypted_value = STANDARD.decode(fields.next()?).ok()?;
+        Some(Sealed { encrypted_value, encryption_version, key_id })
+    };
+    let sealed = parse().ok_or_else(|| Error::new(ErrorKind::Unexpected, "an inbound secret cannot be read"))?;
+    cipher.open(&sealed)
+}
 
 /// A secret that was asked for.
 #[derive(Debug, Clone)]
@@ -32,10 +65,12 @@ impl ControlPlane {
         }
         // Of those who ask at once, one asks the database.
         let _turn = self.inner.secret_gates.enter(id).await;
-        if let Some(secret) = store.inbound_secret(id, self.now()).await? {
+        let cipher = &self.inner.cipher;
+        if let Some(secret) = store.inbound_secret(id, cipher, self.now()).await? {
             return Ok(InboundSecret { secret, minted: false });
         }
-        let minted = store.mint_inbound_secret(id, &random_token(&*self.inner.entropy), self.now()).await?;
+        let sealed = seal(&random_token(&*self.inner.entropy), cipher, &*self.inner.entropy)?;
+        let minted = store.mint_inbound_secret(id, &sealed, cipher, self.now()).await?;
         let secret = minted.ok_or_else(|| no_workspace(id))?;
         tracing::info!(workspace.id = %id, "a workspace without an inbound secret was given one");
         Ok(InboundSecret { secret, minted: true })
@@ -59,7 +94,8 @@ impl ControlPlane {
     pub async fn rotate_inbound_secret(&self, id: WorkspaceId) -> Result<SecretString> {
         let _turn = self.inner.secret_gates.enter(id).await;
         let secret = random_token(&*self.inner.entropy);
-        if !self.inner.store.replace_inbound_secret(id, &secret, self.now()).await? {
+        let sealed = seal(&secret, &self.inner.cipher, &*self.inner.entropy)?;
+        if !self.inner.store.replace_inbound_secret(id, &secret, &sealed, self.now()).await? {
             return Err(no_workspace(id));
         }
         Ok(secret)
@@ -73,4 +109,37 @@ impl ControlPlane {
 
 fn no_workspace(id: WorkspaceId) -> Error {
     Error::not_found("workspace not found").context("workspace.id", id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemEntropy;
+
+    #[test]
+    fn a_secret_is_kept_sealed_where_there_is_a_key_and_opens_with_it_alone() {
+        let [key, other] = ["k", "o"].map(|letter| SecretString::from(letter.repeat(32)));
+        let (cipher, without) = (Cipher::new(&key, &[]).unwrap(), Cipher::default());
+        let secret = random_token(&SystemEntropy);
+        let sealed = seal(&secret, &cipher, &SystemEntropy).unwrap();
+        assert!(!sealed.contains(secret.expose_secret()));
+        let opened = |kept: &str, cipher: &Cipher| {
+            open_inbound_secret(kept, cipher).map(|secret| secret.expose_secret().to_owned())
+        };
+        assert_eq!(opened(&sealed, &cipher).unwrap(), secret.expose_secret());
+        let replaced = Cipher::new(&other, &[key]).unwrap();
+        assert_eq!(opened(&sealed, &replaced).unwrap(), secret.expose_secret());
+        for wrong in [&without, &Cipher::new(&other, &[]).unwrap()] {
+            assert!(opened(&sealed, wrong).is_err());
+        }
+        // From before there was a key.
+        let plain = seal(&secret, &without, &SystemEntropy).unwrap();
+        assert_eq!(
+            (plain.as_str(), opened(&plain, &cipher).unwrap().as_str()),
+            (secret.expose_secret(), plain.as_str())
+        );
+        for broken in ["sealed:", "sealed:1:x", "sealed:1:x:!", "sealed:one:x:AAAA", &sealed[..sealed.len() - 8]] {
+            assert!(opened(broken, &cipher).is_err(), "{broken}");
+        }
+    }
 }

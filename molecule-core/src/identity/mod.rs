@@ -9,6 +9,7 @@ pub(crate) use self::{
         AdminFacts, CallerFacts, RegistryFacts, WorkspaceFacts, admin_gate, caller_gate, can_communicate,
         listener_gate, registry_gate, state_gate, workspace_gate,
     },
+    inbound_secret::open_inbound_secret,
     tokens::{NewToken, hash, issue},
 };
 pub use self::{

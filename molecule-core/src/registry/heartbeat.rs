@@ -121,7 +121,12 @@ impl ControlPlane {
             self.announce_beat(id, &condition);
             return Ok(HeartbeatReply { inbound_secret: self.deliver_inbound_secret(id, "heartbeat").await });
         }
-        self.careful_heartbeat(id, beat, condition, credential).await
+        // In a task of its own: a client that hangs up must not come between a change and the word of it.
+        let (this, beat) = (self.clone(), beat.clone());
+        let careful = async move { this.careful_heartbeat(id, &beat, condition, credential).await };
+        self.inner.tasks.spawn(careful).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unexpected, "failed to update").caused_by(error).context("workspace.id", id))
+        })
     }
 
     /// A heartbeat that changes something, or the first one that this process hears.

@@ -1,7 +1,7 @@
-//! The secret that calls of the platform into a workspace present.
+//! The secret that calls of the platform into a workspace present, sealed.
 
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     memory::{Epoch, Fingerprint},
     pool::{on_pool, statements},
 };
-use crate::{error::Result, id::WorkspaceId, workspace::Status};
+use crate::{error::Result, id::WorkspaceId, identity::open_inbound_secret, secrets::Cipher, workspace::Status};
 
 statements! {
     READ = "SELECT platform_inbound_secret FROM workspaces WHERE id = $1 AND status <> $2";
@@ -23,7 +23,12 @@ impl Store {
     /// The secret of `id`; none where it has none, or is unknown or removed.
     ///
     /// What was read less than five minutes before `now` is not read again.
-    pub(crate) async fn inbound_secret(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<Option<SecretString>> {
+    pub(crate) async fn inbound_secret(
+        &self,
+        id: WorkspaceId,
+        cipher: &Cipher,
+        now: DateTime<Utc>,
+    ) -> Result<Option<SecretString>> {
         if let Some(secret) = self.memory.inbound_secret(id, now) {
             return Ok(Some(secret));
         }
@@ -33,54 +38,56 @@ impl Store {
             .bind(Status::Removed)
             .fetch_optional(p)
             .await)?;
-        Ok(kept.flatten().filter(|kept| !kept.is_empty()).map(|kept| self.know_inbound_secret(id, epoch, kept, now)))
+        let Some(kept) = kept.flatten().filter(|kept| !kept.is_empty()) else { return Ok(None) };
+        let secret = open_inbound_secret(&kept, cipher)?;
+        self.memory.know_inbound_secret(id, epoch, secret.clone(), fingerprint(&kept), now);
+        Ok(Some(secret))
     }
 
-    /// Keeps `secret` for `id` if it has none. Gives the one that it has then; none where it is unknown or removed.
+    /// Keeps what is `sealed` for `id` if it has none. Gives the one that it has then; none where it is unknown or
+    /// removed.
     pub(crate) async fn mint_inbound_secret(
         &self,
         id: WorkspaceId,
-        secret: &SecretString,
+        sealed: &str,
+        cipher: &Cipher,
         now: DateTime<Utc>,
     ) -> Result<Option<SecretString>> {
         let epoch = self.memory.epoch(id);
         let kept: Option<String> = on_pool!(self.writer(), |p| sqlx::query_scalar(MINT)
             .bind(id)
             .bind(Status::Removed)
-            .bind(secret.expose_secret())
+            .bind(sealed)
             .fetch_optional(p)
             .await)?;
-        Ok(kept.map(|kept| self.know_inbound_secret(id, epoch, kept, now)))
+        let Some(kept) = kept else { return Ok(None) };
+        let secret = open_inbound_secret(&kept, cipher)?;
+        self.memory.know_inbound_secret(id, epoch, secret.clone(), fingerprint(&kept), now);
+        Ok(Some(secret))
     }
 
-    /// Keeps `secret` for `id` in place of the one that it has. False where it is unknown or removed.
+    /// Keeps `secret`, `sealed`, for `id` in place of the one that it has. False where it is unknown or removed.
     pub(crate) async fn replace_inbound_secret(
         &self,
         id: WorkspaceId,
         secret: &SecretString,
+        sealed: &str,
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let kept = on_pool!(self.writer(), |p| sqlx::query(REPLACE)
             .bind(id)
             .bind(Status::Removed)
-            .bind(secret.expose_secret())
+            .bind(sealed)
             .execute(p)
             .await
             .map(|done| done.rows_affected() == 1))?;
         if kept {
             // Whoever read the one before must not remember it now.
             self.memory.changed(id);
-            let epoch = self.memory.epoch(id);
-            self.know_inbound_secret(id, epoch, secret.expose_secret().to_owned(), now);
+            let epoch: Epoch = self.memory.epoch(id);
+            self.memory.know_inbound_secret(id, epoch, secret.clone(), fingerprint(sealed), now);
         }
         Ok(kept)
-    }
-
-    fn know_inbound_secret(&self, id: WorkspaceId, epoch: Epoch, kept: String, now: DateTime<Utc>) -> SecretString {
-        let kept_as = fingerprint(&kept);
-        let secret = SecretString::from(kept);
-        self.memory.know_inbound_secret(id, epoch, secret.clone(), kept_as, now);
-        secret
     }
 }
 

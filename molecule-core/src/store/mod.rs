@@ -396,6 +396,7 @@ pub(crate) mod suite_access {
 
     use super::{Store, on_pool};
     use crate::{
+        clock::{SystemEntropy, random_uuid},
         id::{TokenId, WorkspaceId},
         workspace::Status,
     };
@@ -412,6 +413,14 @@ pub(crate) mod suite_access {
         let sql = "UPDATE workspaces SET platform_inbound_secret = $2 WHERE id = $1";
         on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(secret).execute(p).await.map(drop))
             .expect("the secret can be set");
+    }
+
+    /// Records an event of any kind.
+    pub(crate) async fn record(store: &Store, kind: &str, of: WorkspaceId, at: DateTime<Utc>) {
+        let sql = "INSERT INTO structure_events (id, event_type, workspace_id, created_at) VALUES ($1, $2, $3, $4)";
+        let id = random_uuid(&SystemEntropy);
+        on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(kind).bind(of).bind(at).execute(p).await.map(drop))
+            .expect("the event can be recorded");
     }
 
     /// When the database says that a token was used last.

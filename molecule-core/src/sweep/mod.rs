@@ -19,6 +19,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
     relay(control_plane);
     resume_interrupted(control_plane);
+    every(control_plane, "event-retention", config.event_tick, |this| async move { this.prune_events().await });
     every(control_plane, "health-sweep", config.health_tick, |this| async move { this.sweep_health().await });
     every(
         control_plane,

@@ -4,16 +4,17 @@ use std::{future::Future, pin::Pin};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     activity::{NewActivity, Page, Source},
     clock::{SystemEntropy, random_uuid},
-    events::{Event, EventKind},
+    events::{Event, EventKind, Which},
     id::{ActivityId, AttemptId, EventId, WorkspaceId},
     identity::{self, NewToken},
+    secrets::Cipher,
     secrets::Sealed,
     store::{Added, Condition, NewSecret, NewWorkspace, Registration, Store, suite_access as gate},
     workspace::{Access, DeliveryMode, Status},
@@ -467,21 +468,21 @@ cases! {
         insert(&store, &gone).await;
         for nothing in [None, Some("")] {
             gate::set_inbound_secret(&store, new.id, nothing).await;
-            assert!(store.inbound_secret(new.id, at(0)).await.unwrap().is_none(), "{nothing:?}");
+            assert!(store.inbound_secret(new.id, &Cipher::default(), at(0)).await.unwrap().is_none(), "{nothing:?}");
             let tries = join_all((0..8).map(async |n| {
-                let secret = SecretString::from(format!("{nothing:?} {n}"));
-                store.mint_inbound_secret(new.id, &secret, at(0)).await.unwrap().unwrap().expose_secret().to_owned()
+                let kept = format!("{nothing:?} {n}");
+                store.mint_inbound_secret(new.id, &kept, &Cipher::default(), at(0)).await.unwrap().unwrap().expose_secret().to_owned()
             }));
             let minted: std::collections::BTreeSet<String> = tries.await.into_iter().collect();
             assert_eq!(minted.len(), 1, "{minted:?}");
-            let kept = store.inbound_secret(new.id, at(0)).await.unwrap().unwrap();
+            let kept = store.inbound_secret(new.id, &Cipher::default(), at(0)).await.unwrap().unwrap();
             assert!(minted.contains(kept.expose_secret()));
             store.memory().forget_inbound_secrets();
         }
         for absent in [gone.id, id()] {
-            assert!(store.mint_inbound_secret(absent, &"s".into(), at(0)).await.unwrap().is_none());
-            assert!(!store.replace_inbound_secret(absent, &"s".into(), at(0)).await.unwrap());
-            assert!(store.inbound_secret(absent, at(0)).await.unwrap().is_none());
+            assert!(store.mint_inbound_secret(absent, "s", &Cipher::default(), at(0)).await.unwrap().is_none());
+            assert!(!store.replace_inbound_secret(absent, &"s".into(), "s", at(0)).await.unwrap());
+            assert!(store.inbound_secret(absent, &Cipher::default(), at(0)).await.unwrap().is_none());
         }
     }
 
@@ -491,13 +492,13 @@ cases! {
         insert(&store, &new).await;
         let reads = || store.statements().reads;
         let secret = async |seconds| {
-            let secret = store.inbound_secret(new.id, at(seconds)).await.unwrap();
+            let secret = store.inbound_secret(new.id, &Cipher::default(), at(seconds)).await.unwrap();
             secret.map(|secret| secret.expose_secret().to_owned())
         };
         let before = reads();
         assert_eq!((secret(0).await, secret(0).await), (None, None));
         assert_eq!(reads() - before, 2, "absence is looked up each time");
-        assert!(store.replace_inbound_secret(new.id, &"one".into(), at(0)).await.unwrap());
+        assert!(store.replace_inbound_secret(new.id, &"one".into(), "one", at(0)).await.unwrap());
         let before = reads();
         assert_eq!((secret(0).await.as_deref(), secret(299).await.as_deref()), (Some("one"), Some("one")));
         assert_eq!(reads(), before);
@@ -507,7 +508,7 @@ cases! {
         assert_eq!(secret(300).await.as_deref(), Some("two"));
         assert_eq!(secret(300 + 299).await.as_deref(), Some("two"));
         assert_eq!(reads() - before, 1);
-        assert!(store.replace_inbound_secret(new.id, &"three".into(), at(600)).await.unwrap());
+        assert!(store.replace_inbound_secret(new.id, &"three".into(), "three", at(600)).await.unwrap());
         assert_eq!(secret(600).await.as_deref(), Some("three"));
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
         assert!(store.remove(&[(new.id, gone, event(new.id, 601))], None).await.unwrap());
@@ -520,7 +521,7 @@ cases! {
         for new in [&same, &rotated] {
             let new = NewWorkspace { status: Status::Online, ..NewWorkspace { id: new.id, ..workspace() } };
             insert(&store, &new).await;
-            assert!(store.replace_inbound_secret(new.id, &"one".into(), at(0)).await.unwrap());
+            assert!(store.replace_inbound_secret(new.id, &"one".into(), "one", at(0)).await.unwrap());
             store.memory().track(new.id, store.memory().epoch(new.id), Status::Online, beat(1));
             assert!(store.memory().beat(new.id, beat(200), |_, _| true));
         }
@@ -703,6 +704,34 @@ cases! {
         assert_eq!((found[0].kind.as_str(), found[0].label.as_str(), found[0].created_at), ("activity", "agent_log", at(3)));
     }
 
+    /// Events are found by time and kind, and old ones are deleted unless they tell how a workspace came and went
+    async fn finds_and_prunes_events(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let online = Status::Provisioning.to(Status::Online).unwrap();
+        assert!(store.step(new.id, online, &event(new.id, 0)).await.unwrap());
+        for seconds in 1..=2500 {
+            gate::record(&store, "CRON_EXECUTED", new.id, at(seconds)).await;
+        }
+        let seconds = async |of, which| -> Vec<i64> {
+            let found = store.newest_events(of, &which).await.unwrap();
+            found.iter().map(|event| (event.created_at - at(0)).num_seconds()).collect()
+        };
+        for of in [None, Some(new.id)] {
+            assert_eq!(seconds(of, Which { before: Some(at(3)), ..newest(10) }).await, [2, 1, 0]);
+            let online = Which { event_type: Some("WORKSPACE_ONLINE".to_owned()), ..newest(10) };
+            assert_eq!(seconds(of, online).await, [0]);
+            let both = Which { before: Some(at(5)), event_type: Some("CRON_EXECUTED".to_owned()), ..newest(2) };
+            assert_eq!(seconds(of, both).await, [4, 3]);
+            let unknown = Which { event_type: Some("x\0".to_owned()), ..newest(2) };
+            assert_eq!(seconds(of, unknown).await, [0; 0]);
+        }
+        assert_eq!(seconds(Some(id()), newest(5)).await, [0; 0]);
+        assert_eq!(store.delete_events(at(2499)).await.unwrap(), 2498);
+        assert_eq!(seconds(None, newest(10)).await, [2500, 2499, 0]);
+        assert_eq!(store.delete_events(at(2499)).await.unwrap(), 0);
+    }
+
     /// Events come back newest first, whatever is in their payload
     async fn event_log(store: Store) {
         let (one, two) = (workspace(), workspace());
@@ -714,9 +743,9 @@ cases! {
         store.step(one.id, online, &odd).await.unwrap();
         store.step(two.id, online, &event(two.id, 2)).await.unwrap();
         store.step(one.id, offline, &event(one.id, 3)).await.unwrap();
-        let all = store.newest_events(None, 2).await.unwrap();
+        let all = store.newest_events(None, &newest(2)).await.unwrap();
         assert_eq!(all.iter().map(|event| event.created_at).collect::<Vec<_>>(), [at(3), at(2)]);
-        let own = store.newest_events(Some(one.id), 10).await.unwrap();
+        let own = store.newest_events(Some(one.id), &newest(10)).await.unwrap();
         assert_eq!(own.len(), 2);
         assert_eq!(own[1].payload, Some(json!({"text": "a\u{fffd}b ünï 🦀"})));
         assert_eq!((own[1].id, own[1].event_type.as_str()), (odd.id, "WORKSPACE_ONLINE"));
@@ -823,8 +852,12 @@ async fn insert(store: &Store, new: &NewWorkspace) {
     store.insert_workspace(new, None, &[]).await.unwrap();
 }
 
+fn newest(limit: u32) -> Which {
+    Which { limit, ..Which::default() }
+}
+
 async fn events(store: &Store, id: WorkspaceId) -> usize {
-    store.newest_events(Some(id), 100).await.unwrap().len()
+    store.newest_events(Some(id), &newest(100)).await.unwrap().len()
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 mod backend;
 mod data_dir;
+mod detach;
 mod error;
 mod guard;
 mod installation;
+mod listeners;
 mod metrics;
 mod operator_token;
 mod origin;
@@ -37,7 +39,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
-use self::{backend::Chosen, metrics::Metrics, settings::Settings, state::AppState};
+use self::{backend::Chosen, listeners::Listeners, metrics::Metrics, settings::Settings, state::AppState};
 use crate::logging;
 
 /// How long requests, sockets and tasks under way may take to end, each, on the way down.
@@ -86,6 +88,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         metrics: Metrics::new()?,
         stop: stop.clone(),
         sockets: TaskTracker::new(),
+        listeners: Listeners::default(),
         external_url: settings.external_platform_url.clone(),
     };
     control_plane.start();
@@ -266,6 +269,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
         timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),
         a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
+        event_retention: settings.event_retention,
         activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),
         activity_tick: settings.activity_tick.unwrap_or(default.activity_tick),
         ..default

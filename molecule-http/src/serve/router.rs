@@ -14,7 +14,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{guard::BODY_LIMIT, metrics, routes, state::AppState};
+use super::{detach, guard::BODY_LIMIT, metrics, routes, state::AppState};
 
 /// What the document says about the API as a whole.
 #[derive(Debug, OpenApi)]
@@ -63,6 +63,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::directory::check_access))
         .routes(routes!(routes::events::list))
         .routes(routes!(routes::events::list_of))
+        .routes(routes!(routes::stream::stream))
         .routes(routes!(routes::socket::connect))
 }
 
@@ -86,6 +87,7 @@ fn dressed(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(state.clone(), metrics::count));
     for (name, value) in [
@@ -129,7 +131,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::serve::metrics::Metrics;
+    use crate::serve::{listeners::Listeners, metrics::Metrics};
 
     #[tokio::test]
     async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
@@ -139,6 +141,7 @@ mod tests {
             metrics: Metrics::new().unwrap(),
             stop: CancellationToken::new(),
             sockets: TaskTracker::new(),
+            listeners: Listeners::default(),
             external_url: None,
         };
         let panics = get(async || -> StatusCode { panic!("secret detail") });

@@ -110,6 +110,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     a2a_idle_timeout_seconds: Option<u64>,
 
+    /// How long events are kept that do not tell how a workspace or its agent came and went, in days [default: for good].
+    #[arg(long, env = "EVENT_RETENTION_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+    event_retention_days: Option<u64>,
+
     /// How long the activity log is kept, in days [default: 7].
     #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
     activity_retention_days: Option<u64>,
@@ -166,6 +170,7 @@ struct File {
     provision_timeout_seconds: Option<u64>,
     remote_liveness_stale_after: Option<u64>,
     a2a_idle_timeout_seconds: Option<u64>,
+    event_retention_days: Option<u64>,
     activity_retention_days: Option<u64>,
     activity_cleanup_interval_hours: Option<u64>,
     docker_host: Option<String>,
@@ -190,6 +195,7 @@ pub(crate) struct Settings {
     pub(crate) provision_timeout: Option<Duration>,
     pub(crate) external_silence: Option<Duration>,
     pub(crate) a2a_idle: Option<Duration>,
+    pub(crate) event_retention: Option<Duration>,
     pub(crate) activity_retention: Option<Duration>,
     pub(crate) activity_tick: Option<Duration>,
     pub(crate) docker_host: Option<String>,
@@ -250,6 +256,7 @@ impl ServeArgs {
                 .or(file.remote_liveness_stale_after)
                 .map(Duration::from_secs),
             a2a_idle: self.a2a_idle_timeout_seconds.or(file.a2a_idle_timeout_seconds).map(Duration::from_secs),
+            event_retention: self.event_retention_days.or(file.event_retention_days).map(days),
             activity_retention: self.activity_retention_days.or(file.activity_retention_days).map(days),
             activity_tick: self.activity_cleanup_interval_hours.or(file.activity_cleanup_interval_hours).map(hours),
             docker_host: given(self.docker_host).or(given(file.docker_host)),

@@ -3,7 +3,7 @@
 use molecule_core::ControlPlane;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::metrics::Metrics;
+use super::{listeners::Listeners, metrics::Metrics};
 
 /// Cheap to clone: every field is a handle.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub(crate) struct AppState {
     pub(crate) stop: CancellationToken,
     /// The tasks of connections that were upgraded; waited for on the way down.
     pub(crate) sockets: TaskTracker,
+    /// Those who hear what happens.
+    pub(crate) listeners: Listeners,
     /// Where external agents reach this server, where its operator said so.
     pub(crate) external_url: Option<String>,
 }

@@ -7,6 +7,7 @@ mod failing;
 mod flow;
 mod fuzz;
 mod gates;
+mod hangup;
 mod input;
 mod machines;
 mod openapi;
@@ -19,6 +20,7 @@ mod server;
 mod shutdown;
 mod socket;
 mod startup;
+mod stream;
 mod stub;
 #[path = "../../../molecule-core/tests/support/mod.rs"]
 mod support;

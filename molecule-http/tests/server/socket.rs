@@ -1,7 +1,7 @@
 //! The live feed.
 
 use chrono::DateTime;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -12,7 +12,7 @@ use tokio_tungstenite::{
 use crate::{
     process::PATIENCE,
     refused::assert_tells_nothing,
-    server::{Reply, Server, Setup},
+    server::{Reply, Server, Setup, until},
     support,
 };
 
@@ -202,4 +202,88 @@ async fn nobody_else_hears_anything() {
     let plain = server.get("/ws").await;
     assert_eq!(plain.status, 400, "{plain:?}");
     assert_tells_nothing(&server, &plain);
+}
+
+#[tokio::test]
+async fn a_browser_shows_its_token_among_the_protocols() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let operator = server.token();
+    let open = async |agent: Option<&str>, protocols: &str| {
+        let mut request = format!("{}/ws", server.url().replace("http", "ws")).into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_str(protocols).unwrap());
+        if let Some(agent) = agent {
+            request.headers_mut().insert("x-workspace-id", HeaderValue::from_str(agent).unwrap());
+        }
+        match connect_async(request).await {
+            Ok((_, answer)) => Ok(answer.headers()["sec-websocket-protocol"].clone()),
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(open(None, &format!("molecule, molecule.bearer.{operator}")).await.unwrap(), "molecule");
+    assert_eq!(open(Some(&id), &format!("molecule.bearer.{token}, molecule")).await.unwrap(), "molecule");
+    assert_eq!(open(None, &format!("molecule, molecule.bearer.{token}")).await, Err(401));
+    assert_eq!(open(None, "molecule, molecule.bearer.wrong").await, Err(401));
+    assert_eq!(open(None, "molecule").await, Err(401));
+}
+
+#[tokio::test]
+async fn a_feed_ends_when_its_token_is_revoked_and_places_are_few() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut feeds = Vec::new();
+    for _ in 0..16 {
+        feeds.push(Feed::open(&server, Some(&id), Some(&token)).await);
+    }
+    let refused = Feed::try_open(&server, Some(&id), Some(&token)).await.expect_err("there is no place");
+    assert_eq!((refused.status, refused.error()), (429, "too many listeners for this workspace".to_owned()));
+    let mut operators = Feed::open(&server, None, Some(&server.token())).await;
+    let tokens = server.get(&format!("/workspaces/{id}/tokens")).await.json();
+    let path = format!("/workspaces/{id}/tokens/{}", tokens["tokens"][0]["id"].as_str().unwrap());
+    assert_eq!(server.delete(&path).await.status, 200);
+    for feed in &mut feeds {
+        assert_eq!(feed.close_code().await, Some(1008));
+    }
+    server.create_external("two", None).await;
+    assert_eq!(operators.event().await["event"], "WORKSPACE_AWAITING_AGENT");
+    drop(operators);
+    nobody_listens(&server).await;
+}
+
+#[tokio::test]
+async fn who_says_too_much_or_never_reads_is_let_go_and_nobody_else_notices() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut talks = Feed::open(&server, None, Some(&server.token())).await;
+    talks.0.send(Message::text("x".repeat(4096))).await.unwrap();
+    // What is said is of no interest, up to the limit.
+    server.create_external("two", None).await;
+    assert_eq!(talks.event().await["event"], "WORKSPACE_AWAITING_AGENT");
+    talks.0.send(Message::text("x".repeat(4097))).await.unwrap();
+    let ended = timeout(PATIENCE, async { while let Some(Ok(_)) = talks.0.next().await {} });
+    ended.await.expect("it is let go");
+
+    let deaf = Feed::open(&server, None, Some(&server.token())).await;
+    let mut hears = Feed::open(&server, None, Some(&server.token())).await;
+    // More than the buffers of both ends hold.
+    for round in 0..60 {
+        let task = format!("{round} {}", "x".repeat(500_000));
+        let body = json!({"workspace_id": id, "current_task": task}).to_string();
+        let beat = server.send(reqwest::Method::POST, "/registry/heartbeat", Some(&token), body).await;
+        assert_eq!(beat.status, 200);
+        while hears.event().await["event"] != "TASK_UPDATED" {}
+    }
+    drop(hears);
+    nobody_listens(&server).await;
+    drop(deaf);
+}
+
+/// Waits until the gauge says that every feed is over.
+async fn nobody_listens(server: &Server) {
+    until("every feed is over", async || {
+        let metrics = server.get("/metrics").await.text;
+        metrics.contains("\nmolecule_websocket_connections_active 0").then_some(())
+    })
+    .await;
 }

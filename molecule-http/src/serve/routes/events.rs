@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use molecule_core::{events::RecordedEvent, id::WorkspaceId};
+use molecule_core::{
+    events::{RecordedEvent, Which},
+    id::WorkspaceId,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -24,6 +27,11 @@ const HIGHEST_LIMIT: u32 = 500;
 pub(crate) struct EventsQuery {
     /// At most so many, 1 to 500; 100 otherwise.
     limit: Option<u32>,
+    /// Only those that happened before this time (RFC 3339).
+    before: Option<DateTime<Utc>>,
+    /// Only those of this kind, such as `WORKSPACE_ONLINE`.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
 }
 
 /// A recorded event.
@@ -58,7 +66,7 @@ pub(crate) async fn list(
     _: Operator,
     Params(query): Params<EventsQuery>,
 ) -> ApiResult<Json<Vec<EventView>>> {
-    newest(&app, None, &query).await
+    newest(&app, None, query).await
 }
 
 /// Lists the newest events of one workspace, newest first; none for an unknown one.
@@ -71,11 +79,12 @@ pub(crate) async fn list_of(
     Id(id): Id,
     Params(query): Params<EventsQuery>,
 ) -> ApiResult<Json<Vec<EventView>>> {
-    newest(&app, Some(id), &query).await
+    newest(&app, Some(id), query).await
 }
 
-async fn newest(app: &AppState, of: Option<WorkspaceId>, query: &EventsQuery) -> ApiResult<Json<Vec<EventView>>> {
+async fn newest(app: &AppState, of: Option<WorkspaceId>, query: EventsQuery) -> ApiResult<Json<Vec<EventView>>> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, HIGHEST_LIMIT);
-    let events = app.control_plane.events(of, limit).await?;
+    let which = Which { limit, before: query.before, event_type: query.event_type };
+    let events = app.control_plane.event_log(of, &which).await?;
     Ok(Json(events.into_iter().map(EventView::from).collect()))
 }

@@ -10,6 +10,7 @@ pub(crate) mod operations;
 pub(crate) mod registry;
 pub(crate) mod secrets;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod tokens;
 pub(crate) mod workspaces;
 

@@ -8,6 +8,7 @@ use axum::{
         State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
     },
+    http::HeaderMap,
     response::Response,
 };
 use molecule_core::{
@@ -22,6 +23,7 @@ use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
     guard::{Claimed, Presented},
+    listeners::{Admission, PROTOCOL, Place, RECHECK_EVERY, Wish},
     state::AppState,
 };
 
@@ -46,31 +48,34 @@ const TRY_AGAIN_LATER: u16 = 1013;
 /// Sends every event to the operator, or to an agent those of the workspaces it may talk to.
 #[utoipa::path(get, path = "/ws", tag = "events",
     params(("X-Workspace-ID" = Option<String>, Header)),
-    responses((status = 101), (status = 400), (status = 401, body = ErrorView), (status = 503, body = ErrorView)))]
+    responses((status = 101), (status = 400), (status = 401, body = ErrorView), (status = 429, body = ErrorView),
+        (status = 503, body = ErrorView)))]
 pub(crate) async fn connect(
     State(app): State<AppState>,
     presented: Presented,
     Claimed(claimed): Claimed,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
-    let Presented { credential, exposure } = presented;
-    let agent = match app.control_plane.admit_listener(credential, claimed.as_deref(), exposure).await? {
+    let admission = Admission::new(&headers, presented.exposure, Wish::Feed { claimed });
+    let agent = match admission.admit(&app).await? {
         Caller::Operator => None,
         Caller::Workspace(id) => Some(id),
     };
     let upgrade = upgrade.map_err(|rejection| {
         Error::invalid("this route takes WebSocket connections only").with_member("detail", rejection.body_text())
     })?;
-    let upgrade = upgrade.max_message_size(INBOUND_LIMIT).max_frame_size(INBOUND_LIMIT);
+    let place = app.listeners.enter(agent)?;
+    let upgrade = upgrade.max_message_size(INBOUND_LIMIT).max_frame_size(INBOUND_LIMIT).protocols([PROTOCOL]);
     Ok(upgrade.on_upgrade(async move |socket| {
         let sockets = app.sockets.clone();
-        sockets.track_future(serve(app, agent, socket)).await;
+        sockets.track_future(serve(app, agent, admission, place, socket)).await;
     }))
 }
 
-async fn serve(app: AppState, agent: Option<WorkspaceId>, mut socket: WebSocket) {
+async fn serve(app: AppState, agent: Option<WorkspaceId>, admission: Admission, _place: Place, mut socket: WebSocket) {
     app.metrics.websockets.inc();
-    let why = feed(&app, agent, &mut socket).await;
+    let why = feed(&app, agent, &admission, &mut socket).await;
     app.metrics.websockets.dec();
     if let Some((code, reason)) = why {
         let frame = CloseFrame { code, reason: reason.into() };
@@ -80,11 +85,19 @@ async fn serve(app: AppState, agent: Option<WorkspaceId>, mut socket: WebSocket)
 }
 
 /// Feeds the listener until one side ends it. Gives what to tell the peer, if it is still there.
-async fn feed(app: &AppState, agent: Option<WorkspaceId>, socket: &mut WebSocket) -> Option<(u16, &'static str)> {
+async fn feed(
+    app: &AppState,
+    agent: Option<WorkspaceId>,
+    admission: &Admission,
+    socket: &mut WebSocket,
+) -> Option<(u16, &'static str)> {
     let mut listener = app.control_plane.listen();
     let mut allowed = Allowed::default();
     let mut ping = tokio::time::interval(PING_EVERY);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut recheck = tokio::time::interval(RECHECK_EVERY);
+    for ticks in [&mut ping, &mut recheck] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     let mut last_word = Instant::now();
     loop {
         let mut removed = false;
@@ -95,6 +108,12 @@ async fn feed(app: &AppState, agent: Option<WorkspaceId>, socket: &mut WebSocket
                     return None;
                 }
                 Message::Ping(Bytes::new())
+            }
+            _ = recheck.tick() => {
+                if admission.holds(app).await {
+                    continue;
+                }
+                return Some((POLICY_VIOLATION, "the credential is worth nothing any more"));
             }
             inbound = socket.recv() => match inbound {
                 Some(Ok(_)) => {

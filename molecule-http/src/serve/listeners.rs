@@ -1,0 +1,170 @@
+//! Those who hear what happens: how many there may be, and whether they still may.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL};
+use molecule_core::{
+    Error, ErrorKind,
+    id::WorkspaceId,
+    identity::{Caller, Exposure},
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{guard, state::AppState};
+
+/// How many may listen at once, in all and for one workspace.
+const IN_ALL: usize = 4096;
+const OF_ONE: usize = 16;
+
+/// How often a listener's credential is looked at again.
+pub(crate) const RECHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// The protocol that is spoken on `/ws`, and what goes before a token among the protocols that a browser offers.
+pub(crate) const PROTOCOL: &str = "molecule";
+const BEARER_PROTOCOL: &str = "molecule.bearer.";
+
+/// Counts those who listen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listeners(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    in_all: usize,
+    of: HashMap<WorkspaceId, usize>,
+}
+
+/// The place of one who listens, free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    listeners: Listeners,
+    of: Option<WorkspaceId>,
+}
+
+impl Listeners {
+    /// A place for one who listens for a workspace, or for the operator.
+    pub(crate) fn enter(&self, of: Option<WorkspaceId>) -> Result<Place, Error> {
+        let full = |text| Err(Error::new(ErrorKind::LimitReached, text));
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.in_all >= IN_ALL {
+            return full("too many listeners");
+        }
+        if let Some(id) = of {
+            let own = counts.of.entry(id).or_default();
+            if *own >= OF_ONE {
+                return full("too many listeners for this workspace");
+            }
+            *own += 1;
+        }
+        counts.in_all += 1;
+        Ok(Place { listeners: self.clone(), of })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.listeners.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.in_all -= 1;
+        if let Some(id) = self.of
+            && let Some(own) = counts.of.get_mut(&id)
+        {
+            *own -= 1;
+            if *own == 0 {
+                counts.of.remove(&id);
+            }
+        }
+    }
+}
+
+/// What a listener asks to hear.
+#[derive(Debug, Clone)]
+pub(crate) enum Wish {
+    /// The feed of the fleet, for the operator or for the agent that it says it is.
+    Feed { claimed: Option<String> },
+    /// What happens to one workspace.
+    Workspace(WorkspaceId),
+}
+
+/// Who listens, by what it showed: it is looked at again and again, since it may be worth nothing any more.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    bearer: Option<SecretString>,
+    exposure: Exposure,
+    wish: Wish,
+}
+
+impl Admission {
+    pub(crate) fn new(headers: &HeaderMap, exposure: Exposure, wish: Wish) -> Self {
+        let bearer = guard::bearer(headers).or_else(|| offered_bearer(headers)).map(SecretString::from);
+        Self { bearer, exposure, wish }
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// Where it may not listen, and where the store cannot tell.
+    pub(crate) async fn admit(&self, app: &AppState) -> Result<Caller, Error> {
+        let control_plane = &app.control_plane;
+        let credential = control_plane.authenticate(self.bearer.as_ref().map(ExposeSecret::expose_secret)).await?;
+        match &self.wish {
+            Wish::Feed { claimed } => control_plane.admit_listener(credential, claimed.as_deref(), self.exposure).await,
+            Wish::Workspace(id) => control_plane.admit_to_workspace(credential, *id, self.exposure),
+        }
+    }
+
+    /// Whether it may go on. A store that is away says nothing about a credential.
+    pub(crate) async fn holds(&self, app: &AppState) -> bool {
+        match self.admit(app).await {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// The token that a browser offers among its protocols, since it cannot set a header.
+fn offered_bearer(headers: &HeaderMap) -> Option<&str> {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let mut protocols = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    protocols.find_map(|protocol| protocol.trim().strip_prefix(BEARER_PROTOCOL)).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_places_for_so_many_and_they_are_free_again() {
+        let listeners = Listeners::default();
+        let [one, other] = ["00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"]
+            .map(|id| Some(id.parse().unwrap()));
+        let mut places: Vec<Place> = (0..OF_ONE).map(|_| listeners.enter(one).unwrap()).collect();
+        assert_eq!(listeners.enter(one).unwrap_err().kind(), ErrorKind::LimitReached);
+        places.push(listeners.enter(other).unwrap());
+        places.extend((places.len()..IN_ALL).map(|_| listeners.enter(None).unwrap()));
+        assert_eq!(listeners.enter(None).unwrap_err().kind(), ErrorKind::LimitReached);
+        assert_eq!(listeners.enter(other).unwrap_err().kind(), ErrorKind::LimitReached);
+        places.clear();
+        assert!(listeners.0.lock().unwrap().of.is_empty());
+        drop(listeners.enter(one).unwrap());
+        assert_eq!(listeners.0.lock().unwrap().in_all, 0);
+    }
+
+    #[test]
+    fn a_token_may_be_among_the_protocols() {
+        let rows = [
+            ("molecule, molecule.bearer.abc", Some("abc")),
+            ("molecule.bearer.abc,molecule", Some("abc")),
+            ("molecule", None),
+            ("molecule.bearer.", None),
+            ("bearer.abc", None),
+        ];
+        for (value, expected) in rows {
+            let headers = HeaderMap::from_iter([(SEC_WEBSOCKET_PROTOCOL, value.parse().unwrap())]);
+            assert_eq!(offered_bearer(&headers), expected, "{value}");
+        }
+        assert_eq!(offered_bearer(&HeaderMap::new()), None);
+    }
+}

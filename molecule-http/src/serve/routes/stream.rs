@@ -1,0 +1,187 @@
+//! What happens to one workspace, as server-sent events.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use molecule_core::{
+    ErrorKind,
+    events::{Announcement, EventKind, EventListener},
+    id::{EventId, WorkspaceId},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::ErrorView;
+use crate::serve::{
+    error::ApiResult,
+    guard::{Id, Presented},
+    listeners::{Admission, Place, RECHECK_EVERY, Wish},
+    state::AppState,
+};
+
+/// How often a stream says that it is there, so that proxies keep it.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PING: &str = ": ping\n\n";
+
+/// How far back a listener that comes again can begin.
+const REPLAY: u32 = 100;
+
+/// Streams what happens to the workspace. `Last-Event-ID` of a recorded event among the newest 100 brings what came after
+/// it first.
+#[utoipa::path(get, path = "/workspaces/{id}/events/stream", tag = "events",
+    params(("id" = uuid::Uuid, Path), ("Last-Event-ID" = Option<String>, Header)),
+    responses((status = 200, content_type = "text/event-stream"), (status = 400, body = ErrorView),
+        (status = 401, body = ErrorView), (status = 404, body = ErrorView), (status = 429, body = ErrorView),
+        (status = 503, body = ErrorView)))]
+pub(crate) async fn stream(
+    State(app): State<AppState>,
+    Id(id): Id,
+    presented: Presented,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let admission = Admission::new(&headers, presented.exposure, Wish::Workspace(id));
+    admission.admit(&app).await?;
+    app.control_plane.existing(id).await.map_err(|error| match error.kind() {
+        ErrorKind::Removed => molecule_core::Error::not_found("workspace not found"),
+        _ => error,
+    })?;
+    let place = app.listeners.enter(Some(id))?;
+    // Before the log is read, so that nothing falls between the two.
+    let listener = app.control_plane.listen();
+    let (mut waiting, told) = replay(&app, id, &headers).await?;
+    waiting.push_front(PING.to_owned());
+    let every = |period| {
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (ping, recheck) = (every(PING_EVERY), every(RECHECK_EVERY));
+    let feed = Feed { app, id, admission, _place: place, listener, ping, recheck, waiting, told, over: false };
+    let body = Body::from_stream(stream::unfold(feed, |mut feed| async move {
+        let text = feed.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), feed))
+    }));
+    let fixed = |text| HeaderValue::from_static(text);
+    let headers = [
+        (header::CONTENT_TYPE, fixed("text/event-stream")),
+        (header::CACHE_CONTROL, fixed("no-cache")),
+        (header::CONNECTION, fixed("keep-alive")),
+        (header::HeaderName::from_static("x-accel-buffering"), fixed("no")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// What the listener missed since it was here, oldest first, and the ids of that.
+async fn replay(
+    app: &AppState,
+    id: WorkspaceId,
+    headers: &HeaderMap,
+) -> ApiResult<(VecDeque<String>, HashSet<EventId>)> {
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse::<EventId>().ok());
+    let Some(last) = last else { return Ok(Default::default()) };
+    let newest = app.control_plane.events(Some(id), REPLAY).await?;
+    let Some(known) = newest.iter().position(|event| event.id == last) else { return Ok(Default::default()) };
+    let missed = newest[..known].iter().rev();
+    let texts = missed.clone().map(|event| {
+        let payload = event.payload.as_ref().unwrap_or(&Value::Null);
+        frame(Some(event.id), &event.event_type, event.created_at.timestamp_millis(), payload)
+    });
+    Ok((texts.collect(), missed.map(|event| event.id).collect()))
+}
+
+/// One who listens.
+struct Feed {
+    app: AppState,
+    id: WorkspaceId,
+    admission: Admission,
+    _place: Place,
+    listener: EventListener,
+    ping: Interval,
+    recheck: Interval,
+    /// What is to be told before what happens now.
+    waiting: VecDeque<String>,
+    /// What was told from the log, and may come again as it happens.
+    told: HashSet<EventId>,
+    over: bool,
+}
+
+impl Feed {
+    /// The next piece of the stream; none at its end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if self.over {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = self.app.stop.cancelled() => return None,
+                () = std::future::ready(()), if !self.waiting.is_empty() => return self.waiting.pop_front(),
+                _ = self.ping.tick() => return Some(PING.to_owned()),
+                _ = self.recheck.tick() => {
+                    if !self.admission.holds(&self.app).await {
+                        return None;
+                    }
+                }
+                // Whoever fell behind comes again and reads the state anew.
+                heard = self.listener.next() => match heard {
+                    Err(_) => return None,
+                    Ok(announcement) => if let Some(text) = self.tell(&announcement) {
+                        return Some(text);
+                    },
+                },
+            }
+        }
+    }
+
+    fn tell(&mut self, announcement: &Arc<Announcement>) -> Option<String> {
+        let event = &announcement.event;
+        if event.workspace_id != Some(self.id) || self.told.remove(&event.id) {
+            return None;
+        }
+        self.over = event.kind == EventKind::WorkspaceRemoved;
+        let id = event.kind.is_recorded().then_some(event.id);
+        Some(frame(id, event.kind.as_str(), event.created_at.timestamp_millis(), &event.payload))
+    }
+}
+
+fn frame(id: Option<EventId>, kind: &str, timestamp: i64, payload: &Value) -> String {
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    // JSON has no line breaks of its own.
+    format!("{id}data: {}\n\n", Shown(kind, timestamp, payload))
+}
+
+/// The envelope, with its members in the order that clients know.
+struct Shown<'a>(&'a str, i64, &'a Value);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(kind, timestamp, payload) = self;
+        write!(f, r#"{{"type":{},"timestamp":{timestamp},"data":{payload}}}"#, json!(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_one_line_of_data() {
+        let payload = json!({"text": "a\nb\r\n"});
+        assert_eq!(
+            frame(None, "TASK_UPDATED", 5, &payload),
+            "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":5,\"data\":{\"text\":\"a\\nb\\r\\n\"}}\n\n"
+        );
+        let id: EventId = "00000000-0000-4000-8000-000000000001".parse().unwrap();
+        assert!(frame(Some(id), "X", 0, &json!({})).starts_with(&format!("id: {id}\ndata: ")));
+    }
+}
