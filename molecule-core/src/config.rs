@@ -49,6 +49,12 @@ pub struct Config {
     pub a2a_idle: Duration,
     /// How long a call of one agent to another may take in all.
     pub a2a_ceiling: Duration,
+    /// How often messages that are kept for agents are looked after.
+    pub queue_tick: Duration,
+    /// How long a message counts as on its way when its sender says no more about it.
+    pub queue_lease: Duration,
+    /// How long a delegation waits before it calls an agent once more that could not be reached.
+    pub delegation_retry: Duration,
     /// How long the activity log is kept.
     pub activity_retention: Duration,
     /// How often what is older is deleted.
@@ -81,6 +87,9 @@ impl Default for Config {
             orphan_disk_grace: Duration::from_secs(24 * 60 * 60),
             a2a_idle: Duration::from_secs(300),
             a2a_ceiling: Duration::from_secs(30 * 60),
+            queue_tick: Duration::from_secs(5),
+            queue_lease: Duration::from_secs(120),
+            delegation_retry: Duration::from_secs(8),
             activity_retention: Duration::from_secs(7 * 24 * 60 * 60),
             activity_tick: Duration::from_secs(6 * 60 * 60),
             delete_budget: Duration::from_secs(30),

@@ -1,9 +1,10 @@
 //! The facade: everything a frontend or an embedding program needs hangs on [`ControlPlane`].
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,6 +23,7 @@ use crate::{
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
+    registry::Runtime,
     relay::Relay,
     secrets::Cipher,
     store::Store,
@@ -58,6 +60,10 @@ pub(crate) struct Inner {
     pub(crate) started_at: DateTime<Utc>,
     /// When the newest event of this process happened, in microseconds.
     newest_event: AtomicI64,
+    /// Messages that are kept for agents.
+    pub(crate) queues: a2a::Queues,
+    /// What the runtimes of agents do by themselves, as was last saved.
+    pub(crate) runtimes: Mutex<HashMap<WorkspaceId, Runtime>>,
     /// How many rows of the activity log could not be written.
     pub(crate) activity_lost: AtomicU64,
 }
@@ -174,6 +180,8 @@ impl Builder {
                 ticks: Ticks::default(),
                 started_at,
                 newest_event: AtomicI64::new(0),
+                queues: a2a::Queues::default(),
+                runtimes: Mutex::default(),
                 activity_lost: AtomicU64::new(0),
             }),
         })

@@ -82,6 +82,14 @@ event_kinds! {
     TaskUpdated = "TASK_UPDATED", false;
     /// An agent answered a call that came from the canvas.
     A2aResponse = "A2A_RESPONSE", false;
+    /// An agent handed a task to another.
+    DelegationSent = "DELEGATION_SENT", true;
+    /// The task is on its way, or waits for the agent to have time.
+    DelegationStatus = "DELEGATION_STATUS", true;
+    /// The agent that was given a task replied.
+    DelegationComplete = "DELEGATION_COMPLETE", true;
+    /// A task got no reply.
+    DelegationFailed = "DELEGATION_FAILED", true;
     /// A row was written to the activity log.
     ActivityLogged = "ACTIVITY_LOGGED", false;
     /// An agent says something to its user.

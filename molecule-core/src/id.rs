@@ -120,6 +120,11 @@ id! {
     ActivityId, "activity ID"
 }
 
+id! {
+    /// Names a message that is kept for an agent.
+    QueueId, "queue ID"
+}
+
 impl WorkspaceId {
     /// The first 12 characters: how older installations named containers.
     pub fn short(&self) -> String {

@@ -56,6 +56,7 @@
 //! | [`registry`] | what agents say: register and heartbeat |
 //! | [`a2a`] | calls to agents |
 //! | [`activity`] | what agents did |
+//! | [`delegation`] | tasks that agents hand to one another |
 //! | [`events`] | what is told as it happens |
 //! | [`identity`] | credentials, and who they make the caller |
 //! | [`net`] | which addresses of agents may be called |
@@ -96,6 +97,8 @@ pub mod activity;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod control_plane;
+#[cfg(feature = "server")]
+pub mod delegation;
 #[cfg(feature = "server")]
 pub mod events;
 #[cfg(feature = "server")]

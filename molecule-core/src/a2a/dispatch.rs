@@ -2,26 +2,25 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::payload;
+use super::{
+    dead::restarting,
+    exchange::{Silence, exchange, within},
+    payload,
+};
 use crate::{
     clock::random_uuid,
-    control_plane::{Backend, ControlPlane},
+    control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
-    events::{EventKind, EventListener, ListenerEnd},
     http_client::{self, Timeouts},
     id::WorkspaceId,
     identity::Caller,
     net,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
-
-/// The most of an agent's answer that is carried back.
-const ANSWER_LIMIT: usize = 10 * 1024 * 1024;
 
 /// How long a connection to an agent may take. What comes after it is bounded by signs of life.
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: None };
@@ -30,9 +29,6 @@ const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: N
 pub(crate) fn client() -> Result<reqwest::Client> {
     http_client::build(TIMEOUTS)
 }
-
-/// The most of an answer that listeners are told: it is kept until the slowest of them has heard it.
-const ANNOUNCED_LIMIT: usize = 1024 * 1024;
 
 /// A call to an agent.
 #[derive(Debug, Clone)]
@@ -47,27 +43,57 @@ pub struct Call {
     pub deadline: Option<Option<Duration>>,
 }
 
-/// An agent's answer.
+/// What a call was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Its HTTP status.
     pub status: u16,
-    /// Its body: verbatim for success, `{"error": …}` for anything else.
+    /// Its body: the agent's verbatim for success, `{"error": …}` where it refused. With status 202 the message is kept
+    /// until the agent has time.
     pub body: Bytes,
 }
 
-/// Why there is no answer.
-enum Silence {
-    /// The agent could not be reached at all.
-    Unreachable(reqwest::Error),
-    /// The connection was made and nothing came of it in time, or it broke.
+/// Why an agent gave no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It took the connection and did not answer: it may have time later.
     Busy(String),
-    /// The head of the answer came and its body did not.
-    BodyLost { status: u16 },
+    /// Anything else.
+    Failed {
+        error: Error,
+        /// The agent is known to have the message: it must not be sent again.
+        delivered: bool,
+    },
+}
+
+impl Failure {
+    fn undelivered(error: Error) -> Self {
+        Self::Failed { error, delivered: false }
+    }
+}
+
+/// A request on its way, with what is said of it in the log.
+#[derive(Debug, Clone)]
+pub(super) struct Letter {
+    pub(super) caller: Caller,
+    pub(super) method: String,
+    pub(super) request: Value,
+}
+
+impl Letter {
+    /// The workspace that sent it; none where the operator did.
+    pub(super) fn sender(&self) -> Option<WorkspaceId> {
+        match self.caller {
+            Caller::Operator => None,
+            Caller::Workspace(id) => Some(id),
+        }
+    }
 }
 
 impl ControlPlane {
     /// Calls an agent and waits for its answer. The call goes on when the caller leaves.
+    ///
+    /// A message to an agent that asks for its messages, or that has no time, is kept and answered 200 or 202.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace, [`ErrorKind::Unavailable`] while it has no address
@@ -79,11 +105,9 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
+        let letter = Letter { caller: call.caller, method, request };
         if workspace.delivery_mode == DeliveryMode::Poll {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "this workspace asks for its messages; they cannot be kept for it yet",
-            ));
+            return self.keep_for_poll(&workspace, &letter).await;
         }
         if matches!(workspace.status, Status::Hibernated | Status::Hibernating) {
             return Err(self.wake(workspace).await?);
@@ -92,38 +116,72 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::Unavailable, "workspace has no URL")
                 .with_member("status", workspace.status.as_str()));
         }
-        let this = self.clone();
-        // A task of its own: what the agent was asked to do is done whether or not the asker waits.
-        let task = self.inner.tasks.spawn(async move { this.carry(call, workspace, request, method).await });
-        task.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error))?
-    }
-
-    async fn carry(&self, call: Call, workspace: Workspace, request: Value, method: String) -> Result<Answer> {
-        let began = Instant::now();
-        let client = self.client_for(&workspace).await?;
-        let body = serde_json::to_vec(&request)
-            .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error))?;
         let ceiling = match (call.deadline, call.caller) {
             (Some(deadline), _) => deadline,
             (None, Caller::Workspace(_)) => Some(self.inner.config.a2a_ceiling),
             (None, Caller::Operator) => None,
         };
-        let listener = self.listen();
-        let head = OnceLock::new();
-        let exchange = exchange(&client, &workspace.url, body, &head);
-        let outcome = within(exchange, listener, call.target, self.inner.config.a2a_idle, ceiling).await;
-        // Whoever began to answer has the request: it must not be sent again.
-        let outcome = outcome.map_err(|silence| match (silence, head.get()) {
-            (Silence::Busy(_), Some(status)) => Silence::BodyLost { status: *status },
-            (silence, _) => silence,
-        });
-        match outcome {
-            Ok(answer) if answer.status < 300 => {
-                self.account(&call, &answer, &method, began.elapsed()).await;
+        let this = self.clone();
+        // A task of its own: what the agent was asked to do is done whether or not the asker waits.
+        let task = self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling).await });
+        task.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error))?
+    }
+
+    async fn carry(&self, workspace: Workspace, letter: Letter, ceiling: Option<Duration>) -> Result<Answer> {
+        let began = Instant::now();
+        match self.attempt(&workspace, &letter.request, ceiling).await {
+            Ok(answer) => {
+                self.note_answer(workspace, letter, answer.clone(), began.elapsed());
                 Ok(answer)
             }
-            Ok(answer) => self.refused(&workspace, &answer).await,
-            Err(silence) => Err(self.silent(&workspace, silence).await),
+            Err(Failure::Busy(why)) if workspace.native_session => {
+                let text = "workspace agent busy — adapter handles retry (native_session)";
+                let error = busy(text, why).with_member("native_session", true);
+                self.note_failure(workspace, letter, &error, false, began.elapsed());
+                Err(error)
+            }
+            Err(Failure::Busy(why)) => match self.enqueue(&workspace, &letter, &why).await {
+                Ok(answer) => Ok(answer),
+                Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
+                Err(cause) => {
+                    let error = busy("workspace agent busy — retry after a short backoff", why).caused_by(cause);
+                    self.note_failure(workspace, letter, &error, false, began.elapsed());
+                    Err(error)
+                }
+            },
+            Err(Failure::Failed { error, delivered }) => {
+                self.note_failure(workspace, letter, &error, delivered, began.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends one request and waits for its answer; what the agent refused is an answer as well.
+    pub(super) async fn attempt(
+        &self,
+        workspace: &Workspace,
+        request: &Value,
+        ceiling: Option<Duration>,
+    ) -> Result<Answer, Failure> {
+        let client = self.client_for(workspace).await.map_err(Failure::undelivered)?;
+        let body = serde_json::to_vec(request).map_err(|error| {
+            let text = "failed to create proxy request";
+            Failure::undelivered(Error::new(ErrorKind::Unexpected, text).caused_by(error))
+        })?;
+        let own_idle = workspace.idle_timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let idle = own_idle.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        let head = OnceLock::new();
+        let exchange = exchange(&client, &workspace.url, body, &head);
+        let idle = idle.unwrap_or(self.inner.config.a2a_idle);
+        let outcome = within(exchange, self.listen(), workspace.id, idle, ceiling).await;
+        match outcome {
+            Ok(answer) if answer.status < 300 => Ok(answer),
+            Ok(answer) => self.refused(workspace, &answer).await,
+            // Whoever began to answer has the request: it must not be sent again.
+            Err(silence) => match (silence, head.get()) {
+                (Silence::Busy(_), Some(status)) => Err(body_lost(*status)),
+                (silence, _) => Err(self.silent(workspace, silence).await),
+            },
         }
     }
 
@@ -143,35 +201,11 @@ impl ControlPlane {
             .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error))
     }
 
-    async fn account(&self, call: &Call, answer: &Answer, method: &str, took: Duration) {
-        match call.caller {
-            Caller::Operator => {
-                let whole = answer.body.len() <= ANNOUNCED_LIMIT;
-                let body =
-                    if whole { serde_json::from_slice(&answer.body).unwrap_or(Value::Null) } else { Value::Null };
-                let mut payload = json!({
-                    "response_body": body,
-                    "method": method,
-                    "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                });
-                if !whole {
-                    payload["truncated"] = true.into();
-                }
-                self.announce(self.event(EventKind::A2aResponse, call.target, payload));
-            }
-            Caller::Workspace(id) => {
-                if let Err(error) = self.inner.store.touch_outbound(id, self.now()).await {
-                    tracing::warn!(workspace.id = %id, error = error.detail(), "a call could not be noted");
-                }
-            }
-        }
-    }
-
     /// What the caller is told when the agent answered with something else than success.
-    async fn refused(&self, workspace: &Workspace, answer: &Answer) -> Result<Answer> {
+    async fn refused(&self, workspace: &Workspace, answer: &Answer) -> Result<Answer, Failure> {
         let gateway = matches!(answer.status, 502 | 503 | 504 | 521..=524);
         if gateway && self.found_dead(workspace).await {
-            return Err(restarting().with_member("retry_after", 15));
+            return Err(Failure::undelivered(restarting().with_member("retry_after", 15)));
         }
         let said = serde_json::from_slice::<Value>(&answer.body)
             .ok()
@@ -180,112 +214,28 @@ impl ControlPlane {
         Ok(Answer { status: answer.status, body: json!({"error": said}).to_string().into() })
     }
 
-    async fn silent(&self, workspace: &Workspace, silence: Silence) -> Error {
+    async fn silent(&self, workspace: &Workspace, silence: Silence) -> Failure {
         match silence {
-            Silence::BodyLost { status } => Error::new(ErrorKind::Upstream, "failed to read agent response")
-                .with_member("delivery_confirmed", status < 400),
-            _ if self.found_dead(workspace).await => restarting(),
-            Silence::Busy(why) => {
-                Error::new(ErrorKind::Unavailable, "workspace agent busy — retry after a short backoff")
-                    .with_member("busy", true)
-                    .with_member("retry_after", 30)
-                    .context("why", why)
-            }
+            Silence::BodyLost { status } => body_lost(status),
+            _ if self.found_dead(workspace).await => Failure::undelivered(restarting()),
+            Silence::Busy(why) => Failure::Busy(why),
             Silence::Unreachable(error) => {
-                Error::new(ErrorKind::Upstream, "failed to reach workspace agent").caused_by(error)
+                let text = "failed to reach workspace agent";
+                Failure::undelivered(Error::new(ErrorKind::Upstream, text).caused_by(error))
             }
         }
-    }
-
-    /// Whether the workload is gone and is being brought up again.
-    async fn found_dead(&self, workspace: &Workspace) -> bool {
-        if workspace.is_external() {
-            return false;
-        }
-        let running = match (&self.inner.backend, &workspace.instance_id) {
-            (Backend::Local { provisioner, .. }, _) => provisioner.is_running(workspace.id).await,
-            (Backend::ControlPlane(provisioner), Some(instance)) => {
-                provisioner.is_running(workspace.id, instance).await
-            }
-            _ => return false,
-        };
-        match running {
-            Ok(false) => {}
-            Ok(true) => return false,
-            Err(error) => {
-                tracing::warn!(workspace.id = %workspace.id, error = error.detail(), "cannot tell whether it runs");
-                return false;
-            }
-        }
-        self.lose_dead(workspace.id).await.unwrap_or_else(|error| {
-            tracing::error!(workspace.id = %workspace.id, error = error.detail(), "a dead workspace stays as it is");
-            false
-        })
-    }
-
-    /// Marks a dead workspace lost and brings it up again. Whether that is under way, by whomever it was begun.
-    async fn lose_dead(&self, id: WorkspaceId) -> Result<bool> {
-        let Some(row) = self.inner.store.workspace(id).await? else { return Ok(false) };
-        if matches!(row.status, Status::Online | Status::Degraded) {
-            let event = self.event(EventKind::WorkspaceOffline, id, json!({}));
-            if self.inner.store.step(id, row.status.to(Status::Offline)?, &event).await? {
-                self.announce(event);
-            }
-        }
-        Ok(self.auto_restart(id).await? || self.inner.attempts.is_running(id))
     }
 }
 
-fn restarting() -> Error {
-    Error::new(ErrorKind::Unavailable, "workspace agent unreachable — container restart triggered")
-        .with_member("restarting", true)
+fn body_lost(status: u16) -> Failure {
+    let delivered = status < 400;
+    let error = Error::new(ErrorKind::Upstream, "failed to read agent response");
+    Failure::Failed { error: error.with_member("delivery_confirmed", delivered), delivered }
 }
 
-async fn exchange(client: &reqwest::Client, url: &str, body: Vec<u8>, head: &OnceLock<u16>) -> Result<Answer, Silence> {
-    let sent = client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body).send().await;
-    let response = sent.map_err(|error| match error.is_connect() || error.is_builder() {
-        true => Silence::Unreachable(error),
-        // The request may have arrived: a slow agent is not a dead one.
-        false => Silence::Busy(error.without_url().to_string()),
-    })?;
-    let status = *head.get_or_init(|| response.status().as_u16());
-    let mut body = BytesMut::new();
-    let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Silence::BodyLost { status })?;
-        if body.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(Silence::BodyLost { status });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer { status, body: body.freeze() })
-}
-
-/// Waits for `exchange` as long as the target shows signs of life, and never past `ceiling`.
-async fn within(
-    exchange: impl Future<Output = Result<Answer, Silence>>,
-    mut listener: EventListener,
-    target: WorkspaceId,
-    idle: Duration,
-    ceiling: Option<Duration>,
-) -> Result<Answer, Silence> {
-    // Further away than the clock can count is no limit.
-    let end = ceiling.and_then(|ceiling| Instant::now().checked_add(ceiling));
-    let mut last_sign = Instant::now();
-    let mut exchange = std::pin::pin!(exchange);
-    loop {
-        let limit = end.map_or(last_sign + idle, |end| end.min(last_sign + idle));
-        tokio::select! {
-            outcome = &mut exchange => return outcome,
-            () = tokio::time::sleep_until(limit) => {
-                return Err(Silence::Busy("no answer in time".to_owned()));
-            }
-            heard = listener.next() => match heard {
-                Ok(announcement) if announcement.event.workspace_id != Some(target) => {}
-                // What was lost may have been a sign of life.
-                Ok(_) | Err(ListenerEnd::FellBehind) => last_sign = Instant::now(),
-                Err(ListenerEnd::Closed) => return exchange.await,
-            },
-        }
-    }
+fn busy(text: &'static str, why: String) -> Error {
+    Error::new(ErrorKind::Unavailable, text)
+        .with_member("busy", true)
+        .with_member("retry_after", 30)
+        .context("why", why)
 }

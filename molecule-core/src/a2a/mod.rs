@@ -1,7 +1,20 @@
 //! Calls from one agent, or from the operator, to another agent.
 
+mod dead;
 mod dispatch;
+mod exchange;
+mod ledger;
 mod payload;
+mod queue;
+mod usage;
 
-pub(crate) use self::dispatch::client;
-pub use self::dispatch::{Answer, Call};
+pub(crate) use self::{
+    dispatch::client,
+    queue::{ATTEMPTS, Claimed, NewItem, Queues, Settled, is_given_up},
+    usage::{Used, day_of},
+};
+pub use self::{
+    dispatch::{Answer, Call},
+    queue::{QueueItem, QueueStatus},
+    usage::Usage,
+};

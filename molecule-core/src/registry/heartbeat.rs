@@ -55,6 +55,8 @@ pub struct Heartbeat {
 pub struct RuntimeMetadata {
     /// Names of capabilities, and whether it has them.
     pub capabilities: BTreeMap<String, bool>,
+    /// How long it may show no sign of life during a call, in seconds.
+    pub idle_timeout_seconds: Option<i64>,
 }
 
 /// What an agent is told in answer to a heartbeat.
@@ -118,6 +120,7 @@ impl ControlPlane {
         let proven = matches!(credential, Credential::Workspace(owner) if owner.workspace_id == id);
         let steady = |status, task: &str| *task == *condition.current_task && decide(status, beat).is_none();
         if proven && self.inner.store.memory().beat(id, condition.clone(), steady) {
+            self.hear_runtime(id, beat.runtime_metadata.as_ref());
             self.announce_beat(id, &condition);
             return Ok(HeartbeatReply { inbound_secret: self.deliver_inbound_secret(id, "heartbeat").await });
         }
@@ -161,6 +164,7 @@ impl ControlPlane {
             let payload = json!({"current_task": condition.current_task, "active_tasks": condition.active_tasks});
             self.announce(self.event(EventKind::TaskUpdated, id, payload));
         }
+        self.hear_runtime(id, beat.runtime_metadata.as_ref());
         self.announce_beat(id, &condition);
         // What else the beat brought about is done: that an agent lives matters more than what it is told.
         let inbound_secret = if verified { self.deliver_inbound_secret(id, "heartbeat").await } else { None };
@@ -172,6 +176,7 @@ impl ControlPlane {
             let payload = json!({"active_tasks": condition.active_tasks, "uptime_seconds": condition.uptime_seconds});
             self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
         }
+        self.drain_soon(id);
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
         Heartbeat {
             error_rate,
             runtime_state: runtime_state.to_owned(),
-            runtime_metadata: Some(RuntimeMetadata { capabilities }),
+            runtime_metadata: Some(RuntimeMetadata { capabilities, ..RuntimeMetadata::default() }),
             ..Heartbeat::default()
         }
     }

@@ -4,8 +4,10 @@ mod authenticate;
 mod directory;
 mod heartbeat;
 mod register;
+mod runtime;
 mod tokens;
 
+pub(crate) use self::runtime::Runtime;
 pub use self::{
     directory::Whereabouts,
     heartbeat::{Heartbeat, HeartbeatReply, RuntimeMetadata},

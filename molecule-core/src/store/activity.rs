@@ -114,26 +114,27 @@ macro_rules! insert_activity {
     ($tx:expr, $new:expr) => {
         async {
             let new: &$crate::activity::NewActivity = $new;
-            let text = |text: &Option<String>| text.as_deref().map(|text| clean::text(text).into_owned());
-            let newest: i64 = sqlx::query_scalar(TICK)
+            let text =
+                |text: &Option<String>| text.as_deref().map(|text| $crate::store::clean::text(text).into_owned());
+            let newest: i64 = sqlx::query_scalar($crate::store::activity::TICK)
                 .bind(new.workspace_id)
                 .bind(new.at.timestamp_micros())
                 .fetch_one(&mut *$tx)
                 .await?;
-            let at = DateTime::from_timestamp_micros(newest).unwrap_or(new.at);
-            sqlx::query(INSERT)
+            let at = chrono::DateTime::from_timestamp_micros(newest).unwrap_or(new.at);
+            sqlx::query($crate::store::activity::INSERT)
                 .bind(new.id)
                 .bind(new.workspace_id)
-                .bind(clean::text(&new.activity_type).into_owned())
+                .bind($crate::store::clean::text(&new.activity_type).into_owned())
                 .bind(new.source_id)
                 .bind(new.target_id)
                 .bind(text(&new.method))
                 .bind(text(&new.summary))
-                .bind(new.request_body.as_ref().map(clean::json))
-                .bind(new.response_body.as_ref().map(clean::json))
-                .bind(new.tool_trace.as_ref().map(clean::json))
+                .bind(new.request_body.as_ref().map($crate::store::clean::json))
+                .bind(new.response_body.as_ref().map($crate::store::clean::json))
+                .bind(new.tool_trace.as_ref().map($crate::store::clean::json))
                 .bind(new.duration_ms)
-                .bind(clean::text(&new.status).into_owned())
+                .bind($crate::store::clean::text(&new.status).into_owned())
                 .bind(text(&new.error_detail))
                 .bind(text(&new.delegation_id))
                 .bind(text(&new.idempotency_key))
@@ -145,6 +146,8 @@ macro_rules! insert_activity {
         .await
     };
 }
+
+pub(super) use insert_activity;
 
 impl Store {
     /// Writes a row, and gives the time that it was given.

@@ -5,16 +5,19 @@
 
 pub(crate) mod activity;
 pub(crate) mod clean;
+mod delegations;
 mod events;
 mod inbound_secrets;
 mod lifecycle;
 pub(crate) mod memory;
 mod peers;
 pub(crate) mod pool;
+mod queue;
 pub(crate) mod secrets;
 mod sweeps;
 mod telemetry;
 mod tokens;
+mod usage;
 mod workspaces;
 
 use std::{
@@ -37,6 +40,7 @@ use tracing::log::LevelFilter;
 
 pub use self::tokens::{Token, TokenOwner};
 pub(crate) use self::{
+    delegations::Begun,
     memory::Condition,
     secrets::{NewSecret, Secret},
     sweeps::Standing,
@@ -349,6 +353,9 @@ pub mod gate {
             ("lifecycle", super::lifecycle::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
             ("sweeps", super::sweeps::STATEMENTS),
+            ("delegations", super::delegations::STATEMENTS),
+            ("queue", super::queue::STATEMENTS),
+            ("usage", super::usage::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];
@@ -359,13 +366,19 @@ pub mod gate {
     /// The name and text of every statement that only `engine` runs.
     pub fn statements_of(engine: Engine) -> Vec<(String, &'static str)> {
         match engine {
-            Engine::Sqlite => named(("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS)),
-            Engine::Postgres => [
-                named(("telemetry::postgres", super::telemetry::postgres::STATEMENTS)),
-                named(("peers::postgres", super::peers::postgres::STATEMENTS)),
-            ]
-            .concat(),
+            Engine::Sqlite => vec![
+                ("queue::sqlite", super::queue::sqlite::STATEMENTS),
+                ("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS),
+            ],
+            Engine::Postgres => vec![
+                ("peers::postgres", super::peers::postgres::STATEMENTS),
+                ("queue::postgres", super::queue::postgres::STATEMENTS),
+                ("telemetry::postgres", super::telemetry::postgres::STATEMENTS),
+            ],
         }
+        .into_iter()
+        .flat_map(named)
+        .collect()
     }
 
     fn named((module, list): (&str, &'static [(&'static str, &'static str)])) -> Vec<(String, &'static str)> {

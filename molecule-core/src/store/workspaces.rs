@@ -16,6 +16,7 @@ use crate::{
     events::Event,
     id::{AttemptId, WorkspaceId},
     identity::NewToken,
+    registry::Runtime,
     workspace::{Access, DeliveryMode, Position, Status, Transition, Workspace},
 };
 
@@ -26,7 +27,7 @@ macro_rules! select_workspace {
              w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
              w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.budget_limit, \
              w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
-             w.provision_started_at, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
+             w.provision_started_at, w.native_session, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
             $rest
@@ -78,6 +79,7 @@ statements! {
                  active_tasks = $6, uptime_seconds = $7, current_task = $8, \
                  monthly_spend = COALESCE($9, monthly_spend), updated_at = $3 WHERE id = $1 AND status <> $2";
     UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, updated_at = $4 WHERE id = $1 AND status <> $2";
+    KEEP_RUNTIME = "UPDATE workspaces SET native_session = $2, idle_timeout_seconds = $3 WHERE id = $1";
     TOUCH_OUTBOUND = "UPDATE workspaces SET last_outbound_at = $2 WHERE id = $1";
     DELETE_LAYOUT = "DELETE FROM canvas_layouts WHERE workspace_id = $1";
     PURGE = "DELETE FROM workspaces WHERE id = $1 AND status = $2";
@@ -444,6 +446,18 @@ impl Store {
             }
             Ok(done.rows_affected() == 1)
         })
+    }
+
+    /// Keeps what the runtime of an agent does by itself.
+    pub(crate) async fn keep_runtime(&self, id: WorkspaceId, runtime: Runtime) -> Result<()> {
+        on_pool!(self.writer(), |p| sqlx::query(KEEP_RUNTIME)
+            .bind(id)
+            .bind(runtime.native_session)
+            .bind(runtime.idle_timeout_seconds)
+            .execute(p)
+            .await
+            .map(drop))?;
+        Ok(())
     }
 
     /// Notes that `id` called another agent with success.

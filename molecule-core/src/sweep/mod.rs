@@ -27,6 +27,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         config.timeout_tick,
         |this| async move { this.sweep_timeouts().await },
     );
+    every(control_plane, "queue", config.queue_tick, |this| async move { this.sweep_queue().await });
     every(control_plane, "activity-retention", config.activity_tick, |this| async move { this.prune_activity().await });
     if matches!(control_plane.inner.backend, Backend::Local { .. }) {
         let strays = Arc::new(Strays::default());

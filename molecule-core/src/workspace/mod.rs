@@ -104,6 +104,10 @@ row! {
         pub provision_attempt: Option<AttemptId>,
         /// When that try began.
         pub provision_started_at: Option<DateTime<Utc>>,
+        /// Its runtime keeps messages that come while it is busy.
+        pub native_session: bool,
+        /// How long its agent may show no sign of life during a call, where its runtime says so.
+        pub idle_timeout_seconds: Option<i32>,
         /// When it was made.
         pub created_at: DateTime<Utc>,
         /// When its row last changed.

@@ -9,7 +9,7 @@ use axum::{
 };
 use molecule_core::{
     Error, ErrorKind,
-    id::{TokenId, WorkspaceId},
+    id::{QueueId, TokenId, WorkspaceId},
     identity::{Credential, Exposure},
 };
 use serde::de::DeserializeOwned;
@@ -94,6 +94,32 @@ impl FromRequestParts<AppState> for Named {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let key = named(parts, state, "key").await;
         Ok(Self(key.ok_or_else(|| Error::not_found("not found"))?))
+    }
+}
+
+/// The kept message that the path names; what names none is as good as one that is not there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedItem(pub(crate) QueueId);
+
+impl FromRequestParts<AppState> for NamedItem {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let id = named(parts, state, "queue_id").await.and_then(|id| id.parse().ok());
+        Ok(Self(id.ok_or_else(|| Error::not_found("queue item not found"))?))
+    }
+}
+
+/// The delegation that the path names.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedDelegation(pub(crate) String);
+
+impl FromRequestParts<AppState> for NamedDelegation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let id = named(parts, state, "delegation_id").await;
+        Ok(Self(id.ok_or_else(|| Error::not_found("delegation not found"))?))
     }
 }
 

@@ -13,6 +13,7 @@ mod machines;
 mod openapi;
 mod operations;
 mod process;
+mod queue;
 mod refused;
 mod replicas;
 mod secrets;

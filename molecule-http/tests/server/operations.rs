@@ -67,7 +67,7 @@ async fn every_answer_has_the_same_headers() {
         (404, server.get("/nowhere").await),
         (405, server.send(Method::PUT, "/health", None, "").await),
         (413, server.send(Method::POST, "/workspaces", token, too_large).await),
-        (501, server.post(&format!("{workspace}/a2a"), &json!({})).await),
+        (501, server.get(&format!("{workspace}/logs")).await),
     ];
     for (status, answer) in answers {
         assert_eq!(answer.status, status, "{answer:?}");

@@ -2,6 +2,7 @@
 
 pub(crate) mod a2a;
 pub(crate) mod activity;
+pub(crate) mod delegations;
 pub(crate) mod directory;
 pub(crate) mod events;
 pub(crate) mod lifecycle;

@@ -85,6 +85,9 @@ pub(crate) struct HeartbeatRequest {
 pub(crate) struct RuntimeMetadataRequest {
     #[serde(default)]
     capabilities: BTreeMap<String, bool>,
+    /// How long it may show no sign of life during a call.
+    #[serde(default)]
+    idle_timeout_seconds: Option<i64>,
 }
 
 /// What an agent is told in answer to a heartbeat.
@@ -167,9 +170,10 @@ pub(crate) async fn heartbeat(
         current_task: request.current_task,
         monthly_spend: request.monthly_spend,
         runtime_state: request.runtime_state,
-        runtime_metadata: request
-            .runtime_metadata
-            .map(|metadata| RuntimeMetadata { capabilities: metadata.capabilities }),
+        runtime_metadata: request.runtime_metadata.map(|metadata| RuntimeMetadata {
+            capabilities: metadata.capabilities,
+            idle_timeout_seconds: metadata.idle_timeout_seconds,
+        }),
     };
     let reply = app.control_plane.heartbeat(id, &beat, presented.credential).await?;
     Ok(Json(HeartbeatView { status: "ok", platform_inbound_secret: reply.inbound_secret.map(exposed) }))

@@ -1,0 +1,179 @@
+//! Messages that are kept for agents, and delegations, over the wire.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
+
+use crate::{
+    refused::assert_tells_nothing,
+    server::{Server, Setup, until},
+    support,
+};
+
+/// An agent that takes every call and closes the connection without a word; gone with the value.
+async fn busy_agent() -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("http://localhost:{}", listener.local_addr().expect("it listens").port());
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Once something has come, the call may have arrived.
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    (url, server)
+}
+
+async fn called_at(server: &Server, name: &str, url: &str) -> (String, String) {
+    let created = server.post("/workspaces", &json!({"name": name, "external": true, "url": url})).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let created = created.json();
+    let text = |value: &Value| value.as_str().expect("it is text").to_owned();
+    (text(&created["id"]), text(&created["connection"]["auth_token"]))
+}
+
+#[tokio::test]
+async fn messages_wait_for_busy_agents_on_sqlite() {
+    wait(None).await;
+}
+
+#[tokio::test]
+async fn messages_wait_for_busy_agents_on_postgres() {
+    if let Some(database) = support::postgres_database().await {
+        wait(Some(database.url())).await;
+    }
+}
+
+async fn wait(database: Option<&str>) {
+    let server = Setup::none().database(database).start().await;
+    let (url, _agent) = busy_agent().await;
+    let (target, target_token) = called_at(&server, "target", &url).await;
+    let (caller, caller_token) = server.create_external("caller", None).await;
+    let (_, other_token) = server.create_external("other", None).await;
+    let message = json!({"role": "user", "messageId": "m1", "content": "hi"});
+    let request = json!({"method": "message/send", "params": {"message": message}}).to_string();
+    let send = async || {
+        server.send(Method::POST, &format!("/workspaces/{target}/a2a"), Some(&caller_token), request.clone()).await
+    };
+    let kept = send().await;
+    assert_eq!(kept.status, 202, "{kept:?}");
+    let id = kept.json()["queue_id"].as_str().expect("it has an id").to_owned();
+    let expected = json!({"queued": true, "queue_id": id, "queue_depth": 1,
+        "message": "workspace agent busy — request queued, will dispatch when capacity available"});
+    assert_eq!(kept.json(), expected);
+    assert_eq!(send().await.json(), expected, "the same message is the one that waits");
+
+    let path = format!("/workspaces/{target}/a2a/queue/{id}");
+    for bearer in [&caller_token, &target_token, &server.token()] {
+        let shown = server.send(Method::GET, &path, Some(bearer), "").await;
+        assert_eq!(shown.status, 200, "{shown:?}");
+        let mut shown = shown.json();
+        assert!(shown["enqueued_at"].take().is_string());
+        let expected = json!({"queue_id": id, "workspace_id": target, "status": "queued", "priority": 50, "attempts": 0,
+            "enqueued_at": null});
+        assert_eq!(shown, expected);
+    }
+    let own = server.send(Method::GET, &format!("/workspaces/{caller}/a2a/queue/{id}"), Some(&caller_token), "").await;
+    assert_eq!(own.status, 200, "{own:?}");
+    let unknown = format!("/workspaces/{target}/a2a/queue/00000000-0000-4000-8000-000000000000");
+    let odd = format!("/workspaces/{target}/a2a/queue/7");
+    let token = server.token();
+    for (path, bearer) in [
+        (&path, None),
+        (&path, Some("nonsense")),
+        (&path, Some(other_token.as_str())),
+        (&unknown, Some(token.as_str())),
+        (&odd, Some(token.as_str())),
+    ] {
+        let hidden = server.send(Method::GET, path, bearer, "").await;
+        assert_eq!((hidden.status, hidden.error().as_str()), (404, "queue item not found"), "{path} {bearer:?}");
+        assert_tells_nothing(&server, &hidden);
+    }
+
+    let stale = "/admin/a2a-queue/drop-stale";
+    for (query, status) in [("max_age_minutes=0", 400), ("max_age_minutes=x", 400), ("workspace_id=x", 400)] {
+        assert_eq!(server.post(&format!("{stale}?{query}"), &json!({})).await.status, status, "{query}");
+    }
+    assert_eq!(server.send(Method::POST, stale, Some(&caller_token), "").await.status, 401);
+    assert_eq!(server.post(stale, &json!({})).await.json(), json!({"dropped": 0}));
+
+    let usage = server.send(Method::GET, &format!("/workspaces/{target}/metrics"), Some(&target_token), "").await;
+    let mut usage = usage.json();
+    assert!(usage["period_start"].take().is_string() && usage["period_end"].take().is_string());
+    let expected = json!({"input_tokens": 0, "output_tokens": 0, "total_calls": 0, "estimated_cost_usd": "0.000000",
+        "period_start": null, "period_end": null});
+    assert_eq!(usage, expected);
+
+    // A removed workspace is sent nothing any more.
+    assert_eq!(server.delete(&format!("/workspaces/{target}")).await.status, 200);
+    let late = send().await;
+    assert_eq!(
+        (late.status, late.error().as_str()),
+        (403, "access denied: workspaces cannot communicate per hierarchy rules")
+    );
+    until("its messages are dropped", async || {
+        let shown = server.get(&path).await.json();
+        (shown["status"] == "dropped").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_team_delegates_over_the_wire() {
+    let server = Setup::process().start().await;
+    let lead = server.create("lead").await;
+    let created = server.post("/workspaces", &json!({"name": "member", "parent_id": lead})).await;
+    let member = created.json()["id"].as_str().expect("it has an id").to_owned();
+    let stranger = server.post("/workspaces", &json!({"name": "stranger", "parent_id": member})).await;
+    let stranger = stranger.json()["id"].as_str().expect("it has an id").to_owned();
+    server.until_status(&lead, "online").await;
+    server.until_status(&member, "online").await;
+
+    let path = format!("/workspaces/{lead}/delegate");
+    let task = json!({"target_id": member, "task": "count to three", "idempotency_key": "k1"});
+    let begun = server.post(&path, &task).await;
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let id = begun.json()["delegation_id"].as_str().expect("it has an id").to_owned();
+    assert_eq!(begun.json(), json!({"delegation_id": id, "status": "delegated", "target_id": member}));
+    let rows = until("the agent replied", async || {
+        let rows = server.get(&format!("/workspaces/{lead}/delegations")).await;
+        let rows: Vec<Value> = serde_json::from_str(&rows.text).expect("a list");
+        (rows[0]["status"] == "completed").then_some(rows)
+    })
+    .await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0]["delegation_id"], &rows[0]["type"]), (&json!(id), &json!("delegation")));
+    assert!(rows[0]["response_preview"].as_str().is_some_and(|text| text.contains("count to three")), "{rows:?}");
+    let again = server.post(&path, &task).await;
+    let expected = json!({"delegation_id": id, "status": "completed", "target_id": member, "idempotent_hit": true});
+    assert_eq!((again.status, again.json()), (200, expected));
+
+    let update = format!("/workspaces/{lead}/delegations/{id}/update");
+    let unknown = format!("/workspaces/{lead}/delegations/nothing/update");
+    let record = format!("/workspaces/{lead}/delegations/record");
+    let denied = "access denied: workspaces cannot communicate per hierarchy rules";
+    let sibling = format!("/workspaces/{stranger}/delegate");
+    let (root, _) = server.create_external("root", None).await;
+    for (path, body, status, message) in [
+        (&path, json!({"task": "x"}), 400, "invalid delegation request"),
+        (&path, json!({"target_id": "x", "task": "x"}), 400, "target_id must be a valid UUID"),
+        (&path, json!({"target_id": lead, "task": "x"}), 400, "self-delegation not permitted"),
+        (&sibling, json!({"target_id": root, "task": "x"}), 403, denied),
+        (&update, json!({"status": "half"}), 400, "status must be 'completed' or 'failed'"),
+        (&update, json!([]), 400, "invalid request body"),
+        (&unknown, json!({"status": "failed"}), 404, "delegation not found"),
+        (&record, json!({"target_id": member, "task": "x"}), 400, "invalid request body"),
+        (&record, json!({"target_id": "x", "task": "x", "delegation_id": "d"}), 400, "target_id must be a valid UUID"),
+    ] {
+        let refused = server.post(path, &body).await;
+        assert_eq!((refused.status, refused.error().as_str()), (status, message), "{path} {body}");
+        assert_tells_nothing(&server, &refused);
+    }
+    let recorded = server.post(&record, &json!({"target_id": member, "task": "x", "delegation_id": "d"})).await;
+    assert_eq!((recorded.status, recorded.json()), (202, json!({"delegation_id": "d", "status": "recorded"})));
+    let done = server.post(&update.replace(&id, "d"), &json!({"status": "failed", "error": "no time"})).await;
+    assert_eq!((done.status, done.json()), (200, json!({"delegation_id": "d", "status": "failed"})));
+    let kinds: Vec<String> = server.events(&lead).await.into_iter().map(|(kind, _)| kind).collect();
+    let told: Vec<&str> = kinds.iter().filter_map(|kind| kind.strip_prefix("DELEGATION_")).collect();
+    assert_eq!(told, ["SENT", "STATUS", "COMPLETE", "SENT", "FAILED"]);
+}
