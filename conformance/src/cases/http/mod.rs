@@ -1,5 +1,7 @@
 //! The cases for a server at a base URL.
 
+mod a2a;
+mod activity;
 mod inbound_secret;
 mod lifecycle;
 mod operations;
@@ -10,10 +12,18 @@ use crate::{case::Case, http::Server};
 
 /// All of them, area by area.
 pub fn all() -> Vec<Case<Server>> {
-    [operations::cases(), workspaces::cases(), registry::cases(), inbound_secret::cases(), lifecycle::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        operations::cases(),
+        workspaces::cases(),
+        registry::cases(),
+        inbound_secret::cases(),
+        lifecycle::cases(),
+        activity::cases(),
+        a2a::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]
