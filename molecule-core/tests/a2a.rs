@@ -647,6 +647,16 @@ async fn delegations_are_refused_recorded_and_updated() {
             assert_eq!((error.kind(), error.message()), (kind, said));
         }
         assert!(bench.control_plane.delegations(source.id).await.unwrap().is_empty());
+        // No key and no id is too long for an index.
+        let long = "k".repeat(100_000);
+        let taken = bench.control_plane.delegate(source.id, task(&target, "t", Some(&long))).await.unwrap();
+        let again = bench.control_plane.delegate(source.id, task(&target, "t", Some(&long))).await.unwrap();
+        assert_eq!((taken.id, true), (again.id, again.is_repeat));
+        let recorded = Recorded { target_id: target.id.to_string(), task: "t".to_owned(), delegation_id: long };
+        let error = bench.control_plane.record_delegation(source.id, &recorded).await.unwrap_err();
+        assert_eq!(error.message(), "delegation_id must be <= 200 characters");
+        let rows = bench.until_delegation(&source, "queued").await;
+        assert_eq!(rows.len(), 2);
 
         let recorded =
             Recorded { target_id: target.id.to_string(), task: "t\0".to_owned(), delegation_id: "own-1".to_owned() };
@@ -665,11 +675,13 @@ async fn delegations_are_refused_recorded_and_updated() {
             update_as("own-1", "completed").await.unwrap();
         }
         let rows = bench.until_delegation(&source, "completed").await;
-        assert_eq!(rows.len(), 2);
-        assert_eq!(rows[1].response_body, Some(json!({"text": "fine", "delegation_id": "own-1"})));
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[3].response_body, Some(json!({"text": "fine", "delegation_id": "own-1"})));
         let told = bench.told(&source).await;
-        assert_eq!(told[1].1, json!({"delegation_id": "own-1", "response_preview": "fine"}));
-        assert_eq!(told.len(), 2);
+        let (kind, payload) = told.last().unwrap();
+        assert_eq!(kind, "DELEGATION_COMPLETE");
+        assert_eq!(payload, &json!({"delegation_id": "own-1", "response_preview": "fine"}));
+        assert_eq!(told.len(), 5);
         bench.down().await;
     })
     .await;

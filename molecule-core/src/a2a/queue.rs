@@ -17,7 +17,7 @@ use super::{
     ledger::{kept, millis, tool_trace},
 };
 use crate::{
-    activity::NewActivity,
+    activity::{NewActivity, kept_key},
     clock::random_uuid,
     control_plane::ControlPlane,
     delegation::Outcome,
@@ -194,7 +194,7 @@ impl ControlPlane {
             priority: PRIORITY,
             body: letter.request.clone(),
             method: letter.method.clone(),
-            idempotency_key: params["message"]["messageId"].as_str().map(str::to_owned),
+            idempotency_key: params["message"]["messageId"].as_str().map(kept_key),
             enqueued_at: now,
             expires_at: lives.and_then(|seconds| now.checked_add_signed(TimeDelta::try_seconds(seconds)?)),
         };

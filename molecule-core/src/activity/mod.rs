@@ -17,6 +17,7 @@ use crate::{
     control_plane::ControlPlane,
     events::EventKind,
     id::{ActivityId, WorkspaceId},
+    identity,
     store::pool::row,
 };
 
@@ -145,6 +146,17 @@ impl ControlPlane {
     }
 }
 
+/// The longest key that is kept as it is, in bytes: an index holds no long ones.
+const LONGEST_KEY: usize = 200;
+
+/// A key as it is kept: one that is too long is known by its hash.
+pub(crate) fn kept_key(key: &str) -> String {
+    match key.len() {
+        0..=LONGEST_KEY => key.to_owned(),
+        _ => identity::hash(key).iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
 /// The first `limit` characters of `text`, and whether there are more.
 pub(crate) fn preview(text: &str, limit: usize) -> (&str, bool) {
     match text.char_indices().nth(limit) {
@@ -156,6 +168,14 @@ pub(crate) fn preview(text: &str, limit: usize) -> (&str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_keys_are_known_by_their_hash() {
+        let key = |length: usize| kept_key(&"ü".repeat(length));
+        assert_eq!(key(100), "ü".repeat(100));
+        assert_eq!((key(101).len(), key(1_000_000).len()), (64, 64));
+        assert_ne!(key(101), key(102));
+    }
 
     #[test]
     fn previews_end_between_characters() {

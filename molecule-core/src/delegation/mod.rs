@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::outcome::Outcome;
 use crate::{
-    activity::{Activity, NewActivity, preview},
+    activity::{Activity, NewActivity, kept_key, preview},
     clock::random_uuid,
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
@@ -22,6 +22,9 @@ use crate::{
 
 /// How much of a task listeners are told, in characters.
 const TASK_SHOWN: usize = 100;
+
+/// The longest id that an agent may give a delegation of its own, in characters.
+const LONGEST_ID: usize = 200;
 
 /// How many rows a list of delegations holds.
 const LISTED: i64 = 50;
@@ -96,7 +99,7 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
         let id = random_uuid(&*self.inner.entropy).to_string();
-        let key = request.idempotency_key.filter(|key| !key.is_empty());
+        let key = request.idempotency_key.filter(|key| !key.is_empty()).map(|key| kept_key(&key));
         let row =
             NewActivity { idempotency_key: key, ..self.delegate_row(source, target, &request.task, &id, "pending") };
         let sent = self.event(EventKind::DelegationSent, source, sent_payload(&id, target, &request.task));
@@ -119,6 +122,9 @@ impl ControlPlane {
     pub async fn record_delegation(&self, source: WorkspaceId, recorded: &Recorded) -> Result<()> {
         if recorded.task.is_empty() || recorded.delegation_id.is_empty() || recorded.target_id.is_empty() {
             return Err(Error::invalid("invalid request body"));
+        }
+        if recorded.delegation_id.chars().count() > LONGEST_ID {
+            return Err(Error::invalid(format!("delegation_id must be <= {LONGEST_ID} characters")));
         }
         let target = target(&recorded.target_id)?;
         self.existing(source).await.map_err(gone_is_not_found)?;
