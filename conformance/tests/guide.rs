@@ -1,0 +1,48 @@
+//! The page for integrators: its program is the example, word for word, and does what the page says.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const PAGE: &str = include_str!("../../docs/integrators.md");
+const EXAMPLE: &str = include_str!("../examples/toy_provisioner.rs");
+
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let program = test.ancestors().nth(2).expect("it lies in deps").join("examples").join(name);
+    assert!(program.is_file(), "build the examples of the workspace first: `cargo build --workspace --examples`");
+    program
+}
+
+fn run(mistakes: &[&str]) -> (Output, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(example("toy_provisioner"));
+    let outcome = command.arg(folder.path()).arg(example("workload")).args(mistakes).output().unwrap();
+    let said = String::from_utf8(outcome.stdout.clone()).unwrap();
+    (outcome, said)
+}
+
+#[test]
+fn the_page_holds_the_example_as_it_is() {
+    let (_, rest) = PAGE.split_once("```rust\n").expect("the page has a program");
+    let (program, _) = rest.split_once("```\n").expect("the program ends");
+    assert!(program == EXAMPLE, "docs/integrators.md and conformance/examples/toy_provisioner.rs differ");
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/toy_provisioner.rs").is_file());
+}
+
+#[test]
+fn the_example_passes_what_it_claims() {
+    let (outcome, said) = run(&[]);
+    assert!(outcome.status.success() && said.contains(" 0 failed, "), "{said}");
+    assert!(said.contains("passed      What is not declared is refused as unsupported."), "{said}");
+}
+
+#[test]
+fn a_mistake_is_refused_by_name_as_the_page_says() {
+    let (outcome, said) = run(&["--forgets-to-stop"]);
+    let (_, shown) = PAGE.split_once("```text\n  FAILED").expect("the page shows a failure");
+    let (shown, _) = shown.split_once("```").expect("which ends");
+    assert_eq!(outcome.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("  FAILED{shown}")), "{said}");
+}
