@@ -2,6 +2,7 @@
 
 mod a2a;
 mod activity;
+mod events;
 mod inbound_secret;
 mod lifecycle;
 mod operations;
@@ -17,6 +18,7 @@ pub fn all() -> Vec<Case<Server>> {
         workspaces::cases(),
         registry::cases(),
         inbound_secret::cases(),
+        events::cases(),
         lifecycle::cases(),
         activity::cases(),
         a2a::cases(),
