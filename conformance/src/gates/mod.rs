@@ -1,5 +1,6 @@
 //! What the sources of this repository must not do, read from their syntax trees.
 
+mod backend_stops;
 mod sources;
 mod status_literals;
 
@@ -24,11 +25,18 @@ impl fmt::Debug for Gate {
 }
 
 /// Every gate.
-pub const GATES: &[Gate] = &[Gate {
-    name: "no_status_literal",
-    sentence: "No SQL text sets a status by a literal",
-    check: status_literals::check,
-}];
+pub const GATES: &[Gate] = &[
+    Gate {
+        name: "no_status_literal",
+        sentence: "No SQL text sets a status by a literal",
+        check: status_literals::check,
+    },
+    Gate {
+        name: "no_stop_on_the_path",
+        sentence: "Nothing stops a backend on the path of a request that restarts",
+        check: backend_stops::check,
+    },
+];
 
 /// A place where a rule is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
