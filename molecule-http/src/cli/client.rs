@@ -74,7 +74,18 @@ impl Client {
 
     /// Posts `body` to `path` and waits at most `timeout` for the answer.
     pub(crate) async fn post(&self, path: &[&str], body: &Value, timeout: Duration) -> Result<Answer> {
-        self.success(self.call(self.request(Method::POST, path).json(body), timeout).await?)
+        self.post_with(path, &[], body, timeout).await
+    }
+
+    /// As [`Client::post`], with a query.
+    pub(crate) async fn post_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: &Value,
+        timeout: Duration,
+    ) -> Result<Answer> {
+        self.success(self.call(self.request_with(Method::POST, path, query).json(body), timeout).await?)
     }
 
     /// Deletes `path`. What the server refuses is an answer too: the caller looks at the status.

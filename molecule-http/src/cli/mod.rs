@@ -5,6 +5,7 @@ mod client;
 mod create;
 mod delete;
 mod events;
+mod halt;
 mod json;
 mod list;
 mod login;
@@ -94,6 +95,12 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Restart a workspace and wait until it is online
     Restart(restart::RestartArgs),
+    /// Stop a workspace and all below it until they are resumed
+    Pause(halt::PauseArgs),
+    /// Bring a paused workspace and all below it back
+    Resume(halt::ResumeArgs),
+    /// Stop a workspace until a message wakes it
+    Hibernate(halt::HibernateArgs),
     /// Remove a workspace for good
     Delete(delete::DeleteArgs),
     /// Print what happened, or follow what happens
@@ -126,6 +133,9 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Ask(args) => ask::run(args, &session(&global)?).await,
         Command::Logs(args) => logs::run(args, &session(&global)?).await,
         Command::Restart(args) => restart::run(args, &session(&global)?).await,
+        Command::Pause(args) => halt::pause(args, &session(&global)?).await,
+        Command::Resume(args) => halt::resume(args, &session(&global)?).await,
+        Command::Hibernate(args) => halt::hibernate(args, &session(&global)?).await,
         Command::Delete(args) => delete::run(args, &session(&global)?).await,
         Command::Events(args) => events::run(args, &session(&global)?).await,
         Command::Login(args) => login::run(args, &global).await,

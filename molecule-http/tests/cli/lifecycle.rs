@@ -181,3 +181,24 @@ fn restart_waits_as_create_does() {
     stub.world().restarted = json!({"status": "noop", "runtime": "external", "message": "restart its agent yourself"});
     assert_eq!(binary.ok(&["restart", "alpha"]), "alpha: restart its agent yourself\n");
 }
+
+#[test]
+fn pause_resume_and_hibernate_say_what_they_did() {
+    let (stub, binary) = making_alpha(&["provisioning", "online"]);
+    stub.world().halted = json!({"status": "paused", "paused_count": 3});
+    assert_eq!(binary.ok(&["pause", "alpha"]), "paused alpha and 2 workspaces below it\n");
+    assert_eq!(stub.last().line, format!("POST /workspaces/{}/pause", id(1)));
+
+    stub.world().halted = json!({"status": "hibernated"});
+    assert_eq!(binary.ok(&["hibernate", "alpha"]), "alpha hibernates; a message wakes it\n");
+    assert_eq!(stub.last().line, format!("POST /workspaces/{}/hibernate", id(1)));
+    assert_eq!(binary.ok(&["hibernate", "alpha", "--force", "--json"]), "{\"status\":\"hibernated\"}\n");
+    assert_eq!(stub.last().line, format!("POST /workspaces/{}/hibernate?force=true", id(1)));
+
+    stub.world().halted = json!({"status": "awaiting_agent", "resumed_count": 1});
+    assert_eq!(binary.ok(&["resume", "alpha"]), format!("resumed alpha; see: molecule show {}\n", id(1)));
+    stub.world().halted = json!({"status": "provisioning", "resumed_count": 2});
+    let printed = binary.ok(&["resume", "alpha", "--no-wait"]);
+    assert_eq!(printed, format!("resumed alpha and 1 workspace below it; see: molecule show {}\n", id(1)));
+    assert!(binary.ok(&["resume", "alpha"]).starts_with("alpha is online after "));
+}

@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) created: Value,
     /// The answer to a restart.
     pub(crate) restarted: Value,
+    /// The answer to a pause, a resume and a hibernation.
+    pub(crate) halted: Value,
     /// The answer to a delete without and with confirmation.
     pub(crate) deleted: [(u16, Value); 2],
     /// The answer to a message.
@@ -207,6 +209,7 @@ async fn answer(State((world, _)): State<Shared>, request: Request) -> Response 
         ("POST", ["workspaces"]) => reply(201, &world.created),
         ("GET", ["workspaces", id]) => show(&mut world, id),
         ("POST", ["workspaces", _, "restart"]) => reply(200, &world.restarted),
+        ("POST", ["workspaces", _, "pause" | "resume" | "hibernate"]) => reply(200, &world.halted),
         ("POST", ["workspaces", _, "a2a"]) => reply(world.a2a.0, &world.a2a.1),
         ("GET", ["workspaces", _, "logs"]) => Raw::new(200, "text/plain; charset=utf-8", &world.logs).respond(),
         ("DELETE", ["workspaces", _]) => {

@@ -40,6 +40,48 @@ fn workspaces_come_up_answer_restart_and_go() {
     assert!(server.ok(&["ask", "beta", "And you?"]).contains("And you?"), "the other one is none the worse");
 }
 
+/// Seen at the engine: no container while it is stopped, its volumes all the while, and another container afterwards.
+#[test]
+fn a_workspace_is_paused_hibernated_and_woken() {
+    let Some(engine) = Engine::of_the_tests() else { return };
+    let mut server = Server::start(&engine);
+    let id = server.online("alpha");
+    let first = engine.inspect(&id)["Id"].clone();
+    let volumes = || {
+        let mut traces = engine.traces(&id);
+        let name = container(&id);
+        let running = traces.contains(&name);
+        traces.retain(|trace| *trace != name);
+        traces.sort();
+        (running, traces)
+    };
+    let (running, kept) = volumes();
+    assert!(running && !kept.is_empty(), "{kept:?}");
+
+    server.ok(&["pause", "alpha"]);
+    assert_eq!(volumes(), (false, kept.clone()));
+    assert_eq!(server.json(&["show", &id])["status"], "paused");
+    server.ok(&["resume", "alpha"]);
+    assert_eq!(volumes(), (true, kept.clone()));
+    let second = engine.inspect(&id)["Id"].clone();
+    assert_ne!(first, second);
+    assert!(server.ok(&["ask", "alpha", "Rested?"]).contains("Rested?"));
+
+    server.ok(&["hibernate", "alpha"]);
+    assert_eq!(volumes(), (false, kept.clone()));
+    assert_eq!(server.json(&["show", &id])["status"], "hibernated");
+    // The first message only wakes it.
+    server.until("the agent to answer again", || {
+        server.tries(&["ask", "alpha", "Awake?"]).is_some_and(|answer| answer.contains("Awake?"))
+    });
+    assert_eq!(volumes(), (true, kept));
+    assert_ne!(engine.inspect(&id)["Id"], second);
+
+    server.ok(&["pause", "alpha"]);
+    server.ok(&["delete", "alpha", "--yes"]);
+    server.until("nothing to be left of alpha", || engine.traces(&id).is_empty());
+}
+
 #[test]
 fn a_container_shows_whose_it_is_and_no_secret() {
     let Some(engine) = Engine::of_the_tests() else { return };

@@ -73,6 +73,12 @@ impl<'a> Server<'a> {
         self.binary.ok(arguments)
     }
 
+    /// Runs a client command, and gives what it printed if that was a success.
+    pub(crate) fn tries(&self, arguments: &[&str]) -> Option<String> {
+        let outcome = self.binary.run(arguments);
+        (outcome.code == Some(0)).then_some(outcome.stdout)
+    }
+
     /// Runs a client command that prints JSON.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let text = self.ok(&[arguments, &["--json"]].concat());
