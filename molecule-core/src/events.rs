@@ -76,6 +76,14 @@ event_kinds! {
     WorkspaceRemoved = "WORKSPACE_REMOVED", true;
     /// The agent replaced its card.
     AgentCardUpdated = "AGENT_CARD_UPDATED", true;
+    /// The workspace was given an agent.
+    AgentAssigned = "AGENT_ASSIGNED", true;
+    /// The agent of the workspace became another.
+    AgentReplaced = "AGENT_REPLACED", true;
+    /// The workspace has no agent any more.
+    AgentRemoved = "AGENT_REMOVED", true;
+    /// The agent of one workspace became that of another.
+    AgentMoved = "AGENT_MOVED", true;
     /// A heartbeat arrived.
     WorkspaceHeartbeat = "WORKSPACE_HEARTBEAT", false;
     /// The agent works on another task now.

@@ -114,6 +114,10 @@ id! {
     /// Names one try at bringing a workspace up, so that a late result of an earlier try is recognised.
     AttemptId, "attempt ID"
 }
+id! {
+    /// Names the record of an agent.
+    AgentId, "agent ID"
+}
 
 id! {
     /// Names a row of the activity log.

@@ -186,7 +186,7 @@ impl ControlPlane {
     }
 
     /// The client that may call the workspace: an address that an agent named is checked again and pinned.
-    async fn client_for(&self, workspace: &Workspace) -> Result<reqwest::Client> {
+    pub(crate) async fn client_for(&self, workspace: &Workspace) -> Result<reqwest::Client> {
         let assigned = !workspace.is_external() && self.inner.backend.assigns_urls();
         if assigned {
             return Ok(self.inner.http.clone());

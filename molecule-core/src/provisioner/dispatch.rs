@@ -22,7 +22,7 @@ use crate::{
     events::EventKind,
     id::{AttemptId, WorkspaceId},
     identity,
-    workspace::{Status, Workspace},
+    workspace::{Status, Workspace, restart_context::RestartContext},
 };
 
 /// How often a workload that has not reported in yet is looked at.
@@ -119,6 +119,7 @@ impl ControlPlane {
         let env = self.environment(workspace).await?;
         let mut spec = prepare::spec(workspace, env, &self.inner.config, &issued.token);
         spec.reset_session = job.reset_session;
+        let names = spec.env.keys().cloned().collect();
         if job.restart.is_some() && self.has_config(workspace.id).await? {
             // What its user made of it survives.
             spec.files.retain(|file| file.path != prepare::CONFIG_FILE);
@@ -154,6 +155,14 @@ impl ControlPlane {
         };
         if kept {
             tracing::info!(workspace.id = %workspace.id, attempt = %job.attempt, "started; waiting for the agent");
+            if job.restart.is_some() {
+                let context = RestartContext {
+                    restarted_at: workspace.provision_started_at.unwrap_or_else(|| self.now()),
+                    heard_before: workspace.last_heartbeat_at,
+                    env: names,
+                };
+                self.tell_of_restart(workspace, job.attempt, context);
+            }
         } else {
             tracing::warn!(workspace.id = %workspace.id, attempt = %job.attempt, "superseded; stopping what it started");
             self.discard(workspace.id, instance.as_deref()).await;

@@ -4,12 +4,14 @@
 //! and not a trait: the fast store for tests is SQLite in memory, which is the real thing.
 
 pub(crate) mod activity;
+mod agents;
 pub(crate) mod clean;
 mod delegations;
 mod events;
 mod inbound_secrets;
 mod lifecycle;
 pub(crate) mod memory;
+mod patch;
 mod peers;
 pub(crate) mod pool;
 mod queue;
@@ -38,10 +40,15 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-pub use self::tokens::{Token, TokenOwner};
+pub use self::{
+    agents::ActiveAgent,
+    tokens::{Token, TokenOwner},
+};
 pub(crate) use self::{
+    agents::NewAgent,
     delegations::Begun,
     memory::Condition,
+    patch::{Patched, RowPatch},
     secrets::{NewSecret, Secret},
     sweeps::Standing,
     tokens::Added,
@@ -290,6 +297,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
     (4, "replicas", include_str!("../../migrations/sqlite/0004_replicas.sql")),
+    (5, "lifecycle", include_str!("../../migrations/sqlite/0005_lifecycle.sql")),
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
 ];
@@ -298,6 +306,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
     (4, "replicas", include_str!("../../migrations/postgres/0004_replicas.sql")),
+    (5, "lifecycle", include_str!("../../migrations/postgres/0005_lifecycle.sql")),
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
 ];
@@ -348,6 +357,7 @@ pub mod gate {
     pub fn statements() -> Vec<(String, &'static str)> {
         let modules = [
             ("activity", super::activity::STATEMENTS),
+            ("agents", super::agents::STATEMENTS),
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("lifecycle", super::lifecycle::STATEMENTS),
@@ -356,6 +366,7 @@ pub mod gate {
             ("delegations", super::delegations::STATEMENTS),
             ("queue", super::queue::STATEMENTS),
             ("usage", super::usage::STATEMENTS),
+            ("patch", super::patch::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];

@@ -16,8 +16,11 @@ use crate::{
     identity::{self, NewToken},
     secrets::Cipher,
     secrets::Sealed,
-    store::{Added, Condition, NewSecret, NewWorkspace, Registration, Store, suite_access as gate},
-    workspace::{Access, DeliveryMode, Status},
+    store::{
+        Added, Condition, NewAgent, NewSecret, NewWorkspace, Patched, Registration, RowPatch, Store,
+        suite_access as gate,
+    },
+    workspace::{Access, DeliveryMode, Position, Status},
 };
 
 type Run = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -362,6 +365,105 @@ cases! {
         let step = Status::Provisioning.to(Status::Paused).unwrap();
         assert!(store.halt(&[(middle.id, step, event(middle.id, 1))]).await.unwrap());
         assert_eq!(store.paused_above(below.id).await.unwrap().as_deref(), Some("middle"));
+    }
+
+    /// A patch changes what it names and nothing else
+    async fn patches(store: Store) {
+        let (new, parent) = (workspace(), workspace());
+        insert(&store, &new).await;
+        insert(&store, &parent).await;
+        let before = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!(store.patch(new.id, &RowPatch::default(), before.updated_at).await.unwrap(), Patched::Done);
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap(), before);
+        let all = RowPatch {
+            name: Some("other".to_owned()),
+            role: Some(Some("role".to_owned())),
+            tier: Some(1),
+            parent_id: Some(Some(parent.id)),
+            runtime: Some("hermes".to_owned()),
+            workspace_dir: Some(Some("/srv".to_owned())),
+            position: Some(Position { x: 1.5, y: -2.0 }),
+            collapsed: None,
+        };
+        assert_eq!(store.patch(new.id, &all, at(5)).await.unwrap(), Patched::Done);
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.name.as_str(), row.role.as_deref(), row.tier), ("other", Some("role"), 1));
+        assert_eq!((row.parent_id, row.runtime.as_str()), (Some(parent.id), "hermes"));
+        assert_eq!((row.workspace_dir.as_deref(), row.updated_at), (Some("/srv"), at(5)));
+        assert_eq!((row.x, row.y, row.collapsed), (1.5, -2.0, false));
+        let none = RowPatch {
+            role: Some(None),
+            parent_id: Some(None),
+            workspace_dir: Some(None),
+            collapsed: Some(true),
+            ..RowPatch::default()
+        };
+        assert_eq!(store.patch(new.id, &none, at(6)).await.unwrap(), Patched::Done);
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.role, row.parent_id, row.workspace_dir), (None, None, None));
+        assert_eq!((row.x, row.y, row.collapsed), (1.5, -2.0, true));
+        assert_eq!(store.patch(workspace().id, &none, at(7)).await.unwrap(), Patched::NoWorkspace);
+        let below = |parent| RowPatch { parent_id: Some(Some(parent)), ..RowPatch::default() };
+        assert_eq!(store.patch(new.id, &below(workspace().id), at(7)).await.unwrap(), Patched::NoParent);
+    }
+
+    /// No workspace ends up below itself, however many move at once
+    async fn refuses_cycles(store: Store) {
+        for _ in 0..5 {
+            let ring: Vec<NewWorkspace> = (0..4).map(|_| workspace()).collect();
+            for new in &ring {
+                insert(&store, new).await;
+            }
+            let below = |parent| RowPatch { parent_id: Some(Some(parent)), ..RowPatch::default() };
+            assert_eq!(store.patch(ring[0].id, &below(ring[0].id), at(1)).await.unwrap(), Patched::Cycle);
+            let moves = ring.iter().zip(ring.iter().cycle().skip(1)).map(|(one, next)| {
+                let (store, patch) = (&store, below(next.id));
+                async move { store.patch(one.id, &patch, at(1)).await }
+            });
+            let moved = join_all(moves).await;
+            assert!(moved.iter().flatten().filter(|moved| **moved == Patched::Done).count() < 4, "{moved:?}");
+            for new in &ring {
+                let mut seen = Vec::new();
+                let mut here = Some(new.id);
+                while let Some(id) = here {
+                    assert!(!seen.contains(&id), "{id} is below itself");
+                    seen.push(id);
+                    here = store.workspace(id).await.unwrap().unwrap().parent_id;
+                }
+            }
+        }
+    }
+
+    /// A workspace has one agent at a time, however many assign one at once
+    async fn keeps_one_agent(store: Store) {
+        let (new, other) = (workspace(), workspace());
+        insert(&store, &new).await;
+        insert(&store, &other).await;
+        let agents: Vec<NewAgent> = (0..6).map(|n| agent(new.id, n)).collect();
+        let told = event(new.id, 1);
+        let assigned = join_all(agents.iter().map(|agent| {
+            let told = Event { id: EventId::from_uuid(random_uuid(&SystemEntropy)), ..told.clone() };
+            let store = &store;
+            async move { store.assign_agent(agent, &told).await.unwrap() }
+        }))
+        .await;
+        assert_eq!(assigned.iter().filter(|assigned| **assigned).count(), 1);
+        assert_eq!(events(&store, new.id).await, 1);
+        let first = store.active_agent(new.id).await.unwrap().unwrap();
+        let second = agent(new.id, 9);
+        assert!(store.replace_agent(first.id, &second, &event(new.id, 2)).await.unwrap());
+        assert!(!store.replace_agent(first.id, &agent(new.id, 10), &event(new.id, 3)).await.unwrap());
+        assert_eq!(store.active_agent(new.id).await.unwrap().unwrap().model, "model 9");
+        assert!(store.assign_agent(&agent(other.id, 11), &event(other.id, 4)).await.unwrap());
+        let told = [event(new.id, 5), event(other.id, 5)];
+        assert!(!store.move_agent(second.id, other.id, &told).await.unwrap(), "the target has one");
+        let occupant = store.active_agent(other.id).await.unwrap().unwrap();
+        assert!(store.remove_agent(occupant.id, &event(other.id, 6)).await.unwrap());
+        assert!(!store.remove_agent(occupant.id, &event(other.id, 7)).await.unwrap());
+        assert!(store.move_agent(second.id, other.id, &told).await.unwrap());
+        assert_eq!(store.active_agent(new.id).await.unwrap(), None);
+        assert_eq!(store.active_agent(other.id).await.unwrap().unwrap().id, second.id);
+        assert!(!store.assign_agent(&agent(workspace().id, 12), &event(new.id, 8)).await.unwrap(), "nobody's");
     }
 
     /// Removing several workspaces is all or nothing
@@ -834,6 +936,14 @@ fn token(workspace_id: WorkspaceId) -> NewToken {
     let (kept, issued) = identity::issue(workspace_id, None, &SystemEntropy, at(0));
     debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
     kept
+}
+
+fn agent(workspace_id: WorkspaceId, n: u32) -> NewAgent {
+    NewAgent {
+        id: crate::id::AgentId::from_uuid(random_uuid(&SystemEntropy)),
+        workspace_id,
+        model: format!("model {n}"),
+    }
 }
 
 fn beat(seconds: i64) -> Condition {

@@ -148,20 +148,27 @@ fn invalid_fields(detail: impl Into<Value>) -> Error {
 }
 
 fn check_text(field: &str, text: &str, most: usize) -> Result<()> {
-    if text.contains(['\n', '\r']) {
-        return Err(invalid_fields(format!("{field} must not contain newline characters")));
+    match broken_rule(field, text, most) {
+        Some(rule) => Err(invalid_fields(rule)),
+        None => Ok(()),
     }
-    let restricted = matches!(field, "name" | "role");
-    if text.contains('\0') || (restricted && text.contains(['{', '}', '[', ']', '|', '>', '*', '&', '!'])) {
-        return Err(invalid_fields(format!("{field} contains invalid characters")));
-    }
-    if text.chars().count() > most {
-        return Err(invalid_fields(format!("{field} must be at most {most} characters")));
-    }
-    Ok(())
 }
 
-fn sanitize_runtime(runtime: Option<String>) -> String {
+/// The rule about text that is broken, as callers are told it.
+pub(super) fn broken_rule(field: &str, text: &str, most: usize) -> Option<String> {
+    let restricted = matches!(field, "name" | "role");
+    if text.contains(['\n', '\r']) {
+        Some(format!("{field} must not contain newline characters"))
+    } else if text.contains('\0') || (restricted && text.contains(['{', '}', '[', ']', '|', '>', '*', '&', '!'])) {
+        Some(format!("{field} contains invalid characters"))
+    } else if text.chars().count() > most {
+        Some(format!("{field} must be at most {most} characters"))
+    } else {
+        None
+    }
+}
+
+pub(super) fn sanitize_runtime(runtime: Option<String>) -> String {
     let runtime = runtime.unwrap_or_default();
     match runtime.trim() {
         EXTERNAL_RUNTIME => EXTERNAL_RUNTIME.to_owned(),

@@ -133,7 +133,7 @@ impl ControlPlane {
     }
 
     /// A folder of the host is given away only below a root that the operator named, whatever links lead there.
-    async fn check_workspace_dir(&self, dir: Option<&str>) -> Result<Option<String>> {
+    pub(super) async fn check_workspace_dir(&self, dir: Option<&str>) -> Result<Option<String>> {
         let Some(dir) = dir else { return Ok(None) };
         let refuse = |detail: String| Error::invalid("invalid workspace directory").with_member("detail", detail);
         if !Path::new(dir).is_absolute() {

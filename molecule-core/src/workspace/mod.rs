@@ -1,20 +1,30 @@
 //! A workspace: the home of one agent.
 
+mod agent_record;
+mod bootstrap;
+mod budget;
+mod connection;
 mod create;
 mod delete;
 mod hibernate;
 pub(crate) mod lifecycle;
+mod patch;
 mod pause;
 mod restart;
+pub(crate) mod restart_context;
 mod status;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 pub use self::{
+    agent_record::{AgentState, Moved, Replaced},
+    budget::Budget,
+    connection::Snippets,
     create::{CreateWorkspace, DEFAULT_RUNTIME, EXTERNAL_RUNTIME, Position},
     delete::Deleted,
     lifecycle::Created,
+    patch::{Patch, PatchOutcome},
     pause::Resumed,
     restart::Restarted,
     status::{Status, Transition},

@@ -270,6 +270,29 @@ async fn collapsing_removes_all_below_and_leaves_the_lead() {
     fleet.down().await;
 }
 
+/// A change that comes while another is brought about does not queue up behind it.
+#[tokio::test]
+async fn many_changes_at_once_are_brought_about_together() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let release = fleet.backend.when(Operation::Stop).times(1).hang_until_released();
+    for n in 0..10 {
+        fleet.control_plane.set_provider(id, &format!("p{n}")).await.unwrap();
+    }
+    release.release();
+    tokio::time::timeout(PATIENCE, async {
+        while fleet.backend.starts().last().is_none_or(|spec| spec.env.get("LLM_PROVIDER").is_none_or(|p| p != "p9")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the newest of them is brought about");
+    fleet.come_online(id).await;
+    assert!(fleet.backend.count(Operation::Start) <= 3, "{}", fleet.backend.count(Operation::Start));
+    fleet.down().await;
+}
+
 /// Two restarts, a delete and a heartbeat at one instant: the delete wins, and nothing runs afterwards.
 #[tokio::test]
 async fn whatever_races_with_a_delete_nothing_is_left() {

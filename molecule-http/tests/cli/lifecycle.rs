@@ -192,7 +192,7 @@ fn pause_resume_and_hibernate_say_what_they_did() {
     stub.world().halted = json!({"status": "hibernated"});
     assert_eq!(binary.ok(&["hibernate", "alpha"]), "alpha hibernates; a message wakes it\n");
     assert_eq!(stub.last().line, format!("POST /workspaces/{}/hibernate", id(1)));
-    assert_eq!(binary.ok(&["hibernate", "alpha", "--force", "--json"]), "{\"status\":\"hibernated\"}\n");
+    assert_eq!(binary.ok(&["hibernate", "alpha", "--force", "--json"]), "{\n  \"status\": \"hibernated\"\n}\n");
     assert_eq!(stub.last().line, format!("POST /workspaces/{}/hibernate?force=true", id(1)));
 
     stub.world().halted = json!({"status": "awaiting_agent", "resumed_count": 1});

@@ -2,6 +2,7 @@
 
 mod a2a;
 mod activity;
+mod changes;
 mod events;
 mod inbound_secret;
 mod lifecycle;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Case<Server>> {
         lifecycle::cases(),
         activity::cases(),
         a2a::cases(),
+        changes::cases(),
     ]
     .into_iter()
     .flatten()

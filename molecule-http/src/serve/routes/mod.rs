@@ -2,12 +2,16 @@
 
 pub(crate) mod a2a;
 pub(crate) mod activity;
+pub(crate) mod agents;
+pub(crate) mod budget;
 pub(crate) mod delegations;
 pub(crate) mod directory;
 pub(crate) mod events;
 pub(crate) mod lifecycle;
+pub(crate) mod machines;
 pub(crate) mod models;
 pub(crate) mod operations;
+pub(crate) mod patch;
 pub(crate) mod registry;
 pub(crate) mod secrets;
 pub(crate) mod socket;

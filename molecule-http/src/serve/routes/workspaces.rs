@@ -12,7 +12,9 @@ use chrono::{DateTime, Utc};
 use molecule_core::{
     Error,
     id::WorkspaceId,
-    workspace::{Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restarted, Status, Workspace},
+    workspace::{
+        Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restarted, Snippets, Status, Workspace,
+    },
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -147,6 +149,14 @@ pub(crate) struct ConnectionView {
     auth_token: String,
     registry_endpoint: String,
     heartbeat_endpoint: String,
+    /// Registers once, from a shell.
+    curl_register_template: String,
+    /// A whole agent in Python.
+    python_snippet: String,
+    /// A session of Claude Code that hears and answers messages.
+    claude_code_channel_snippet: String,
+    /// The tools of the fleet for any agent that speaks MCP.
+    universal_mcp_snippet: String,
 }
 
 /// A workspace, as anyone may see it.
@@ -304,12 +314,17 @@ fn created_view(app: &AppState, headers: &HeaderMap, created: Created) -> Create
         external: external.then_some(true),
         connection: auth_token.map(|token| {
             let platform_url = app.external_url.clone().unwrap_or_else(|| url_of_this_request(headers));
+            let snippets = Snippets::new(&platform_url, workspace.id);
             ConnectionView {
                 workspace_id: id,
                 registry_endpoint: format!("{platform_url}/registry/register"),
                 heartbeat_endpoint: format!("{platform_url}/registry/heartbeat"),
                 platform_url,
                 auth_token: token.expose_secret().to_owned(),
+                curl_register_template: snippets.curl,
+                python_snippet: snippets.python,
+                claude_code_channel_snippet: snippets.claude_code_channel,
+                universal_mcp_snippet: snippets.universal_mcp,
             }
         }),
     }
