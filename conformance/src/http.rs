@@ -17,6 +17,9 @@ use crate::case::{Feature, Target, Verdict};
 /// How long the server may take to answer one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a request is repeated that came too early.
+const TRIES: u32 = 2;
+
 /// A server that is known by its base URL and, perhaps, a credential for it.
 #[derive(Debug)]
 pub struct Server {
@@ -224,11 +227,21 @@ impl Call<'_> {
         }
         server.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         let unanswered = |error: reqwest::Error| Verdict::Failed(format!("{name}: {}", causes(&error.without_url())));
-        let response = request.send().await.map_err(&unanswered)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.text().await.map_err(&unanswered)?;
-        Ok(Answer { request: name, status, headers, body })
+        // Cases come faster than people; a server that limits requests is asked again when it says.
+        for _ in 0..TRIES {
+            let Some(again) = request.try_clone() else { break };
+            let answer = answer_to(again, &name).await.map_err(&unanswered)?;
+            let Some(pause) = answer.too_often() else { return Ok(answer) };
+            tokio::time::sleep(pause).await;
+        }
+        answer_to(request, &name).await.map_err(&unanswered)
     }
+}
+
+async fn answer_to(request: RequestBuilder, name: &str) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Answer { request: name.to_owned(), status, headers, body: response.text().await? })
 }
 
 /// The text of an error and of all that is behind it, in one line.
@@ -243,6 +256,13 @@ fn causes(error: &dyn Error) -> String {
 }
 
 impl Answer {
+    /// For how long requests are refused, where that is all it says. Longer than a minute is about something else.
+    fn too_often(&self) -> Option<Duration> {
+        let limited = self.status == 429 && self.header("x-ratelimit-remaining") == Some("0");
+        let seconds = self.header("retry-after")?.parse().ok()?;
+        (limited && seconds <= 60).then_some(Duration::from_secs(seconds))
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.status

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::net::Policy;
+use crate::{identity::SessionSource, net::Policy};
 
 /// How a control plane behaves. [`Default`] is what a server on this host's loopback uses.
 #[derive(Debug, Clone)]
@@ -17,6 +17,10 @@ pub struct Config {
     pub operator_token: Option<SecretString>,
     /// Gates open to whoever can reach the loopback address, where no `admin_token` is set.
     pub development: bool,
+    /// Whoever is let in may be given a token of any workspace, as tests need it. Development does the same.
+    pub test_tokens: bool,
+    /// Who signs people in, where somebody does.
+    pub sessions: Option<SessionSource>,
     /// Which addresses agents may name as theirs.
     pub address_policy: Policy,
     /// Host folders that workspaces may be given, with all below them. None by default.
@@ -72,6 +76,8 @@ impl Default for Config {
             admin_token: None,
             operator_token: None,
             development: false,
+            test_tokens: false,
+            sessions: None,
             address_policy: Policy::Strict,
             workspace_roots: Vec::new(),
             external_silence: Duration::from_secs(90),

@@ -22,6 +22,7 @@ use crate::{
     events::{self, Event, EventHub, EventKind, EventListener, RecordedEvent, Which},
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
+    identity::Sessions,
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
     registry::Runtime,
     relay::Relay,
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) secret_gates: Gates,
     pub(crate) attempts: Attempts,
     pub(crate) http: reqwest::Client,
+    /// Who is signed in elsewhere, where that counts here.
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) ticks: Ticks,
@@ -157,9 +160,10 @@ impl Builder {
     /// The control plane. Nothing runs until [`ControlPlane::start`].
     ///
     /// # Errors
-    /// Where the client for calls to agents can't be made.
+    /// Where the client for calls to agents can't be made, or the control plane that signs people in can't be called.
     pub fn build(self) -> Result<ControlPlane> {
         let started_at = self.clock.now();
+        let sessions = self.config.sessions.clone().map(Sessions::new).transpose()?;
         Ok(ControlPlane {
             inner: Arc::new(Inner {
                 store: self.store,
@@ -175,6 +179,7 @@ impl Builder {
                 secret_gates: Gates::default(),
                 attempts: Attempts::default(),
                 http: a2a::client()?,
+                sessions,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 ticks: Ticks::default(),

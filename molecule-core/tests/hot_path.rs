@@ -164,6 +164,33 @@ async fn a_token_revoked_on_one_replica_is_refused_by_the_other_within_a_second(
 }
 
 #[tokio::test]
+async fn a_token_of_the_organisation_is_known_by_heart_until_another_replica_revokes_it() {
+    let Some(database) = support::postgres_database().await else { return };
+    let one = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
+    let other = Fleet::over(Store::connect(database.url()).await.unwrap()).await;
+    for fleet in [&one, &other] {
+        fleet.control_plane.start();
+        until(async || fleet.control_plane.store().hears_peers()).await;
+    }
+    let minted = one.control_plane.mint_org_token(Credential::Operator, Some("ci")).await.unwrap();
+    let show = async || other.control_plane.authenticate(Some(minted.token.expose_secret())).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(show().await, Credential::Org(owner) if owner.id == minted.id));
+    }
+    let reads = other.control_plane.store().statements().reads;
+    assert!(matches!(show().await, Credential::Org(_)));
+    assert_eq!(other.control_plane.store().statements().reads, reads, "the other replica knows it by heart");
+    other.control_plane.save_telemetry().await.unwrap();
+    assert!(one.control_plane.org_tokens().await.unwrap()[0].last_used_at.is_some());
+    one.control_plane.revoke_org_token(minted.id).await.unwrap();
+    refused_within_a_second(&other, &minted.token).await;
+    for fleet in [one, other] {
+        assert!(fleet.control_plane.shut_down(PATIENCE).await);
+        fleet.control_plane.store().close().await;
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_is_only_heard_in_memory_is_not_lost() {
     let fleet = Fleet::swept(Store::connect("sqlite::memory:").await.unwrap(), Duration::from_millis(20)).await;
     let agent = fleet.agents(1).await.remove(0);

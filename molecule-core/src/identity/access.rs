@@ -6,7 +6,7 @@
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    store::{Kin, TokenOwner},
+    store::{Kin, OrgTokenOwner, TokenOwner},
     workspace::Status,
 };
 
@@ -19,6 +19,10 @@ pub enum Credential {
     Unknown,
     /// It speaks for the operator of the whole instance.
     Operator,
+    /// A token of the organisation, worth the same and revoked by itself.
+    Org(OrgTokenOwner),
+    /// The session of a person whom another control plane signed in, worth the same.
+    Session,
     /// It speaks for one workspace.
     Workspace(TokenOwner),
 }
@@ -56,7 +60,7 @@ pub(crate) struct WorkspaceFacts {
 
 pub(crate) fn workspace_gate(facts: &WorkspaceFacts) -> Result<Caller> {
     match facts.credential {
-        Credential::Operator => Ok(Caller::Operator),
+        Credential::Operator | Credential::Org(_) | Credential::Session => Ok(Caller::Operator),
         Credential::Workspace(owner) if owner.workspace_id == facts.target => Ok(Caller::Workspace(facts.target)),
         Credential::Workspace(_) | Credential::Unknown => Err(missing("invalid workspace auth token")),
         Credential::Absent if facts.dev_fail_open && facts.exposure == Exposure::Loopback => Ok(Caller::Operator),
@@ -75,16 +79,19 @@ pub(crate) fn state_gate(facts: &WorkspaceFacts, has_live_token: bool) -> Result
 pub(crate) struct AdminFacts {
     pub(crate) credential: Credential,
     pub(crate) admin_token_set: bool,
+    /// Of a workspace or of the organisation.
     pub(crate) any_live_token: bool,
+    /// Another control plane provides the machines or signs people in.
+    pub(crate) managed: bool,
     pub(crate) dev_fail_open: bool,
     pub(crate) exposure: Exposure,
 }
 
 pub(crate) fn admin_gate(facts: &AdminFacts) -> Result<()> {
     let local = facts.exposure == Exposure::Loopback;
-    let fresh = !facts.admin_token_set && !facts.any_live_token;
+    let fresh = !facts.admin_token_set && !facts.any_live_token && !facts.managed;
     match facts.credential {
-        Credential::Operator => Ok(()),
+        Credential::Operator | Credential::Org(_) | Credential::Session => Ok(()),
         Credential::Absent if local && (fresh || facts.dev_fail_open) => Ok(()),
         Credential::Absent => Err(missing("admin auth required")),
         // Development keeps what the reference's own scripts rely on.
@@ -130,8 +137,10 @@ pub(crate) struct CallerFacts {
 /// Who calls an agent. The operator may call in the name of a workspace; a workspace in its own alone.
 pub(crate) fn caller_gate(facts: &CallerFacts) -> Result<Caller> {
     match (facts.credential, facts.claimed) {
-        (Credential::Operator, Some(claimed)) => Ok(Caller::Workspace(claimed)),
-        (Credential::Operator, None) => Ok(Caller::Operator),
+        (Credential::Operator | Credential::Org(_) | Credential::Session, Some(claimed)) => {
+            Ok(Caller::Workspace(claimed))
+        }
+        (Credential::Operator | Credential::Org(_) | Credential::Session, None) => Ok(Caller::Operator),
         (Credential::Workspace(owner), claimed) if claimed.is_none_or(|claimed| claimed == owner.workspace_id) => {
             Ok(Caller::Workspace(owner.workspace_id))
         }
@@ -148,6 +157,57 @@ pub(crate) fn listener_gate(credential: Credential, claimed: Option<WorkspaceId>
         Credential::Absent => Err(missing("missing workspace auth token")),
         _ => Err(missing("invalid workspace auth token")),
     }
+}
+
+/// What the gate of test tokens looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TestTokenFacts {
+    pub(crate) enabled: bool,
+    pub(crate) credential: Credential,
+    pub(crate) admin_token_set: bool,
+    pub(crate) exposure: Exposure,
+}
+
+/// Whether a caller may be given a token of any workspace, as tests need it. Where that is not enabled there is nothing
+/// to be seen of it.
+pub(crate) fn test_token_gate(facts: &TestTokenFacts) -> Result<()> {
+    match facts.credential {
+        _ if !facts.enabled => Err(Error::not_found("not found")),
+        Credential::Operator => Ok(()),
+        Credential::Absent if !facts.admin_token_set && facts.exposure == Exposure::Loopback => Ok(()),
+        _ => Err(missing("admin auth required")),
+    }
+}
+
+/// What is still to be asked about a caller that looks into a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    /// Whether it is this workspace or one below it.
+    IsBelow(WorkspaceId),
+    /// Whether it may talk to the one that the caller says it is.
+    TalksTo(WorkspaceId),
+}
+
+/// The gate of routes that show the inside of `target`, after that of the workspace itself: who says that it is another
+/// workspace must be that one, or speak for the operator.
+pub(crate) fn claim_gate(credential: Credential, claimed: Option<WorkspaceId>, target: WorkspaceId) -> Result<Asked> {
+    match (credential, claimed.filter(|claimed| *claimed != target)) {
+        (Credential::Org(OrgTokenOwner { org_id: Some(org_id), .. }), None) => Ok(Asked::IsBelow(org_id)),
+        (_, None) => Ok(Asked::Nothing),
+        (Credential::Operator | Credential::Org(_) | Credential::Session | Credential::Absent, Some(claimed)) => {
+            Ok(Asked::TalksTo(claimed))
+        }
+        (Credential::Workspace(owner), Some(claimed)) if owner.workspace_id == claimed => Ok(Asked::TalksTo(claimed)),
+        (Credential::Workspace(_) | Credential::Unknown, Some(_)) => {
+            Err(missing("invalid token for claimed workspace"))
+        }
+    }
+}
+
+/// Whether `id` is `top` or below it, by the kin of `id`.
+pub(crate) fn is_at_or_below(id: WorkspaceId, top: WorkspaceId, kin: &[Kin]) -> bool {
+    kin.iter().any(|kin| kin.start == id && kin.id == top)
 }
 
 /// Whether two workspaces may talk: the same one, siblings, both roots, or one above the other at any depth.
@@ -184,6 +244,10 @@ mod tests {
         })
     }
 
+    fn org_token(org_id: Option<u128>) -> Credential {
+        Credential::Org(OrgTokenOwner { id: TokenId::from_uuid(Uuid::nil()), org_id: org_id.map(id) })
+    }
+
     fn verdict<T>(result: Result<T>) -> &'static str {
         match result {
             Ok(_) => "allow",
@@ -200,6 +264,9 @@ mod tests {
         use Exposure::{Loopback, Network};
         let rows = [
             (Credential::Operator, false, Network, "allow"),
+            (org_token(None), false, Network, "allow"),
+            (org_token(Some(9)), false, Network, "allow"),
+            (Credential::Session, false, Network, "allow"),
             (token_of(1), false, Network, "allow"),
             (token_of(2), false, Network, "invalid"),
             (token_of(2), true, Loopback, "invalid"),
@@ -216,12 +283,14 @@ mod tests {
 
     #[test]
     fn the_admin_gate_row_by_row() {
-        use Credential::{Absent, Operator, Unknown};
+        use Credential::{Absent, Operator, Session, Unknown};
         use Exposure::{Loopback, Network};
-        // credential, admin token set, any live token, dev, exposure
+        // credential, admin token set, any live token, dev, exposure; and nobody else's control plane
         let rows = [
             (Operator, true, true, false, Network, "allow"),
             (Operator, false, true, false, Loopback, "allow"),
+            (org_token(None), true, true, false, Network, "allow"),
+            (Session, true, true, false, Network, "allow"),
             (Absent, false, false, false, Loopback, "allow"),
             (Absent, false, false, false, Network, "missing"),
             (Absent, false, true, false, Loopback, "missing"),
@@ -236,9 +305,20 @@ mod tests {
             (Unknown, true, true, false, Loopback, "invalid"),
         ];
         for (credential, admin_token_set, any_live_token, dev_fail_open, exposure, expected) in rows {
-            let facts = AdminFacts { credential, admin_token_set, any_live_token, dev_fail_open, exposure };
+            let facts =
+                AdminFacts { credential, admin_token_set, any_live_token, managed: false, dev_fail_open, exposure };
             assert_eq!(verdict(admin_gate(&facts)), expected, "{facts:?}");
         }
+        let managed = AdminFacts {
+            credential: Absent,
+            admin_token_set: false,
+            any_live_token: false,
+            managed: true,
+            dev_fail_open: false,
+            exposure: Loopback,
+        };
+        assert_eq!(verdict(admin_gate(&managed)), "missing", "what others run is never fresh");
+        assert_eq!(verdict(admin_gate(&AdminFacts { dev_fail_open: true, ..managed })), "allow");
     }
 
     #[test]
@@ -267,6 +347,8 @@ mod tests {
             (token_of(2), Status::Provisioning, false, "invalid"),
             (Credential::Unknown, Status::Provisioning, false, "invalid"),
             (Credential::Operator, Status::Online, true, "invalid"),
+            (org_token(None), Status::Online, true, "invalid"),
+            (Credential::Session, Status::Provisioning, false, "invalid"),
             (Credential::Absent, Status::Online, true, "missing"),
             (Credential::Absent, Status::Provisioning, true, "missing"),
             (Credential::Absent, Status::Provisioning, false, "allow"),
@@ -282,11 +364,15 @@ mod tests {
 
     #[test]
     fn the_gate_of_calls_row_by_row() {
-        use Credential::{Absent, Operator, Unknown};
+        use Credential::{Absent, Operator, Session, Unknown};
         // credential, claimed, operator's gate open, verdict, who calls
         let rows = [
             (Operator, None, false, "allow", Some(Caller::Operator)),
             (Operator, Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
+            (org_token(None), None, false, "allow", Some(Caller::Operator)),
+            (org_token(None), Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
+            (Session, None, false, "allow", Some(Caller::Operator)),
+            (Session, Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
             (token_of(1), None, false, "allow", Some(Caller::Workspace(id(1)))),
             (token_of(1), Some(1), false, "allow", Some(Caller::Workspace(id(1)))),
             (token_of(1), Some(2), true, "invalid", None),
@@ -310,12 +396,72 @@ mod tests {
             (token_of(1), Some(2), "invalid"),
             (token_of(1), None, "invalid"),
             (Credential::Operator, Some(1), "invalid"),
+            (org_token(None), Some(1), "invalid"),
+            (Credential::Session, Some(1), "invalid"),
             (Credential::Unknown, Some(1), "invalid"),
             (Credential::Absent, Some(1), "missing"),
         ];
         for (credential, claimed, expected) in rows {
             assert_eq!(verdict(listener_gate(credential, claimed.map(id))), expected, "{credential:?} {claimed:?}");
         }
+    }
+
+    #[test]
+    fn the_gate_of_test_tokens_row_by_row() {
+        use Credential::{Absent, Operator, Session, Unknown};
+        use Exposure::{Loopback, Network};
+        // enabled, credential, admin token set, exposure
+        let rows = [
+            (false, Operator, true, Loopback, "not found"),
+            (false, Absent, false, Loopback, "not found"),
+            (true, Operator, true, Network, "allow"),
+            (true, Operator, false, Network, "allow"),
+            (true, Absent, false, Loopback, "allow"),
+            (true, Absent, false, Network, "admin auth required"),
+            (true, Absent, true, Loopback, "admin auth required"),
+            (true, org_token(None), true, Network, "admin auth required"),
+            (true, Session, true, Network, "admin auth required"),
+            (true, token_of(1), false, Loopback, "admin auth required"),
+            (true, Unknown, false, Loopback, "admin auth required"),
+        ];
+        for (enabled, credential, admin_token_set, exposure, expected) in rows {
+            let facts = TestTokenFacts { enabled, credential, admin_token_set, exposure };
+            let verdict = test_token_gate(&facts);
+            let said = verdict.as_ref().map_or_else(|error| error.message(), |()| "allow");
+            assert_eq!(said, expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn the_gate_of_those_who_look_inside_row_by_row() {
+        use Credential::{Absent, Operator, Session, Unknown};
+        let talks_to_2 = Some(Asked::TalksTo(id(2)));
+        // credential, claimed, what is still asked; the target is 1
+        let rows = [
+            (Operator, None, Some(Asked::Nothing)),
+            (token_of(1), None, Some(Asked::Nothing)),
+            (token_of(1), Some(1), Some(Asked::Nothing)),
+            (org_token(None), None, Some(Asked::Nothing)),
+            (org_token(Some(9)), None, Some(Asked::IsBelow(id(9)))),
+            (org_token(Some(9)), Some(1), Some(Asked::IsBelow(id(9)))),
+            (org_token(Some(9)), Some(2), talks_to_2),
+            (Operator, Some(2), talks_to_2),
+            (Session, Some(2), talks_to_2),
+            (Absent, Some(2), talks_to_2),
+            (token_of(2), Some(2), talks_to_2),
+            (token_of(1), Some(2), None),
+            (Unknown, Some(2), None),
+        ];
+        for (credential, claimed, expected) in rows {
+            let verdict = claim_gate(credential, claimed.map(id), id(1));
+            assert_eq!(verdict.as_ref().ok().copied(), expected, "{credential:?} {claimed:?}");
+            if let Err(error) = verdict {
+                assert_eq!(error.message(), "invalid token for claimed workspace");
+            }
+        }
+        let kin = kin_of(&[(9, None), (1, Some(9)), (2, None)], [1, 9]);
+        assert!(is_at_or_below(id(1), id(9), &kin) && is_at_or_below(id(9), id(9), &kin));
+        assert!(!is_at_or_below(id(9), id(1), &kin) && !is_at_or_below(id(1), id(2), &kin));
     }
 
     #[test]

@@ -2,18 +2,25 @@
 
 mod access;
 mod inbound_secret;
+mod org_tokens;
+mod session;
 mod tokens;
 
 pub(crate) use self::{
     access::{
-        AdminFacts, CallerFacts, RegistryFacts, WorkspaceFacts, admin_gate, caller_gate, can_communicate,
-        listener_gate, registry_gate, state_gate, workspace_gate,
+        AdminFacts, Asked, CallerFacts, RegistryFacts, TestTokenFacts, WorkspaceFacts, admin_gate, caller_gate,
+        can_communicate, claim_gate, is_at_or_below, listener_gate, registry_gate, state_gate, test_token_gate,
+        workspace_gate,
     },
     inbound_secret::open_inbound_secret,
+    org_tokens::{NewOrgToken, issue_for_org},
+    session::Sessions,
     tokens::{NewToken, hash, issue},
 };
 pub use self::{
     access::{Caller, Credential, Exposure},
     inbound_secret::InboundSecret,
+    org_tokens::IssuedOrgToken,
+    session::SessionSource,
     tokens::{IssuedToken, random_token},
 };

@@ -45,7 +45,7 @@ pub(crate) fn issue(
         id: TokenId::from_uuid(random_uuid(entropy)),
         workspace_id,
         hash: hash(&text),
-        prefix: text[..PREFIX_LENGTH].to_owned(),
+        prefix: prefix(&text),
         provision_attempt,
         created_at,
     };
@@ -62,7 +62,12 @@ pub fn random_token(entropy: &dyn Entropy) -> SecretString {
     random_text(entropy).into()
 }
 
-fn random_text(entropy: &dyn Entropy) -> String {
+/// What people may see of a token.
+pub(super) fn prefix(text: &str) -> String {
+    text[..PREFIX_LENGTH].to_owned()
+}
+
+pub(super) fn random_text(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 32];
     entropy.fill(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)

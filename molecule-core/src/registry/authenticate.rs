@@ -7,7 +7,10 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    identity::{self, AdminFacts, Caller, CallerFacts, Credential, Exposure, RegistryFacts, WorkspaceFacts},
+    identity::{
+        self, AdminFacts, Asked, Caller, CallerFacts, Credential, Exposure, RegistryFacts, TestTokenFacts,
+        WorkspaceFacts,
+    },
     workspace::Workspace,
 };
 
@@ -23,13 +26,46 @@ impl ControlPlane {
         let Some(bearer) = bearer.filter(|bearer| !bearer.is_empty()) else {
             return Ok(Credential::Absent);
         };
+        if let Some(known) = self.recognise(bearer) {
+            return Ok(known);
+        }
+        let hash = identity::hash(bearer);
+        if let Some(owner) = self.inner.store.token_owner(&hash, self.now()).await.map_err(store_away)? {
+            return Ok(Credential::Workspace(owner));
+        }
+        let owner = self.inner.store.org_token_owner(&hash, self.now()).await.map_err(store_away)?;
+        Ok(owner.map_or(Credential::Unknown, Credential::Org))
+    }
+
+    /// What the presented bearer is worth, where that is known without asking the store.
+    pub fn recognise(&self, bearer: &str) -> Option<Credential> {
         let config = &self.inner.config;
         let operator = [&config.admin_token, &config.operator_token].into_iter().flatten();
         if operator.map(|token| same(token, bearer)).fold(false, |found, same| found | same) {
-            return Ok(Credential::Operator);
+            return Some(Credential::Operator);
         }
-        let owner = self.inner.store.token_owner(&identity::hash(bearer), self.now()).await.map_err(store_away)?;
-        Ok(owner.map_or(Credential::Unknown, Credential::Workspace))
+        let (hash, now) = (identity::hash(bearer), self.now());
+        let of_workspace = self.inner.store.known_token(&hash, now).map(Credential::Workspace);
+        of_workspace.or_else(|| self.inner.store.known_org_token(&hash, now).map(Credential::Org))
+    }
+
+    /// What the cookies of a request without a bearer are worth.
+    ///
+    /// The caller has made sure that no other site had them sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the control plane that signs people in can't say.
+    pub async fn authenticate_session(&self, cookies: &str) -> Result<Credential> {
+        let Some(sessions) = self.inner.sessions.as_ref().filter(|sessions| sessions.may_hold_one(cookies)) else {
+            return Ok(Credential::Absent);
+        };
+        let valid = sessions.verify(cookies, &*self.inner.clock).await?;
+        Ok(if valid { Credential::Session } else { Credential::Absent })
+    }
+
+    /// Whether cookies can be a credential at all.
+    pub fn has_sessions(&self) -> bool {
+        self.inner.sessions.is_some()
     }
 
     /// The gate of routes that belong to one workspace.
@@ -61,6 +97,7 @@ impl ControlPlane {
             credential,
             admin_token_set,
             any_live_token,
+            managed: self.has_sessions() || matches!(self.inner.backend, Backend::ControlPlane(_)),
             dev_fail_open: self.inner.config.dev_fail_open(),
             exposure,
         })
@@ -118,6 +155,43 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::PermissionDenied, text));
         }
         Ok(caller)
+    }
+
+    /// The gate of test tokens, which are for anyone whom it lets in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where they are not enabled.
+    pub fn admit_to_test_tokens(&self, credential: Credential, exposure: Exposure) -> Result<()> {
+        let config = &self.inner.config;
+        let admin_token_set = config.admin_token.is_some();
+        let enabled = config.development || config.test_tokens;
+        identity::test_token_gate(&TestTokenFacts { enabled, credential, admin_token_set, exposure })
+    }
+
+    /// The second gate of routes that show the inside of `target`, asked before anything about it is looked up: a caller
+    /// that says it is another workspace must be that one and be allowed to talk to it. `refusal` is what it is told otherwise.
+    pub async fn guard_inside(
+        &self,
+        credential: Credential,
+        claimed: Option<&str>,
+        target: WorkspaceId,
+        refusal: &'static str,
+    ) -> Result<()> {
+        let refused = || Error::new(ErrorKind::PermissionDenied, refusal);
+        let claimed = match claimed.map(str::trim).filter(|claimed| !claimed.is_empty()) {
+            // What is no ID names nobody who may talk.
+            Some(claimed) => Some(claimed.parse::<WorkspaceId>().map_err(|_| refused())?),
+            None => None,
+        };
+        let allowed = match identity::claim_gate(credential, claimed, target)? {
+            Asked::Nothing => true,
+            Asked::IsBelow(top) => {
+                let kin = self.inner.store.kin(target, top).await.map_err(store_away)?;
+                identity::is_at_or_below(target, top, &kin)
+            }
+            Asked::TalksTo(caller) => self.can_communicate(caller, target).await?,
+        };
+        if allowed { Ok(()) } else { Err(refused()) }
     }
 
     /// Who hears what happens: `claimed` is the workspace whose agent the caller says it is, if any.

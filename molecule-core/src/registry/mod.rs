@@ -3,6 +3,7 @@
 mod authenticate;
 mod directory;
 mod heartbeat;
+mod org_tokens;
 mod register;
 mod runtime;
 mod tokens;

@@ -15,7 +15,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 
-use super::TokenOwner;
+use super::{TokenOwner, org_tokens::KnownOrgTokens};
 use crate::{
     id::{TokenId, WorkspaceId},
     workspace::{Status, Workspace},
@@ -95,6 +95,7 @@ pub(crate) struct Memory {
     tokens: Shards<TokenHash, Known>,
     secrets: Shards<WorkspaceId, KnownSecret>,
     epochs: Box<[AtomicU64]>,
+    pub(super) org_tokens: KnownOrgTokens,
 }
 
 impl Default for Memory {
@@ -106,6 +107,7 @@ impl Default for Memory {
             tokens: (0..SHARDS).map(|_| Mutex::default()).collect(),
             secrets: (0..SHARDS).map(|_| Mutex::default()).collect(),
             epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+            org_tokens: KnownOrgTokens::default(),
         }
     }
 }
@@ -134,6 +136,7 @@ impl Memory {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.tokens.iter().for_each(|shard| lock(shard).clear());
         self.forget_inbound_secrets();
+        self.org_tokens.forget();
     }
 
     /// Forgets every inbound secret.
@@ -150,6 +153,7 @@ impl Memory {
         self.epochs[slot(id) % EPOCHS].fetch_add(1, Ordering::AcqRel);
         self.shard(id).remove(&id);
         self.secret_shard(id).remove(&id);
+        self.org_tokens.forget_bound_to(id);
     }
 
     /// The inbound secret of a workspace, if it was read not long ago.
@@ -185,6 +189,12 @@ impl Memory {
         } else {
             shard.remove(&id);
         }
+    }
+
+    /// Forgets every token of the organisation: one of them changed. To be called after the change was committed.
+    pub(crate) fn org_tokens_changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.org_tokens.forget();
     }
 
     /// Remembers the condition of a workspace, unless it changed since `epoch`.

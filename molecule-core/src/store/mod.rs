@@ -11,6 +11,7 @@ mod events;
 mod inbound_secrets;
 mod lifecycle;
 pub(crate) mod memory;
+mod org_tokens;
 mod patch;
 mod peers;
 pub(crate) mod pool;
@@ -42,6 +43,7 @@ use tracing::log::LevelFilter;
 
 pub use self::{
     agents::ActiveAgent,
+    org_tokens::{OrgToken, OrgTokenOwner},
     tokens::{Token, TokenOwner},
 };
 pub(crate) use self::{
@@ -296,6 +298,7 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/sqlite/0002_changes.sql")),
+    (3, "org_tokens", include_str!("../../migrations/sqlite/0003_org_tokens.sql")),
     (4, "replicas", include_str!("../../migrations/sqlite/0004_replicas.sql")),
     (5, "lifecycle", include_str!("../../migrations/sqlite/0005_lifecycle.sql")),
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
@@ -305,6 +308,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "init", include_str!("../../migrations/postgres/0001_init.sql")),
     (2, "changes", include_str!("../../migrations/postgres/0002_changes.sql")),
+    (3, "org_tokens", include_str!("../../migrations/postgres/0003_org_tokens.sql")),
     (4, "replicas", include_str!("../../migrations/postgres/0004_replicas.sql")),
     (5, "lifecycle", include_str!("../../migrations/postgres/0005_lifecycle.sql")),
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
@@ -361,6 +365,7 @@ pub mod gate {
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("lifecycle", super::lifecycle::STATEMENTS),
+            ("org_tokens", super::org_tokens::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
             ("sweeps", super::sweeps::STATEMENTS),
             ("delegations", super::delegations::STATEMENTS),

@@ -17,6 +17,9 @@ const CHANGES: &str = "molecule_changes";
 /// Where replicas tell what happens.
 const EVENTS: &str = "molecule_events";
 
+/// What they say where a token of the organisation changed; otherwise they name a workspace.
+const ORG_TOKENS: &str = "org-tokens";
+
 /// The pause before another try to listen, doubled each time up to the limit.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -80,6 +83,10 @@ impl Store {
         while let Some(notice) = listener.try_recv().await? {
             if notice.channel() == EVENTS {
                 hear(notice.payload());
+                continue;
+            }
+            if notice.payload() == ORG_TOKENS {
+                self.memory.org_tokens_changed();
                 continue;
             }
             match notice.payload().parse::<WorkspaceId>() {

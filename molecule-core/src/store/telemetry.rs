@@ -102,7 +102,7 @@ impl Store {
         for batch in uses.chunks(BATCH) {
             self.save_uses(batch).await?;
         }
-        Ok(())
+        self.save_org_token_uses().await
     }
 
     async fn save_conditions(&self, batch: &Conditions) -> Result<Vec<Saved>> {

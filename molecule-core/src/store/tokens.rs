@@ -31,7 +31,8 @@ statements! {
                   WHERE id = $2 AND workspace_id = $1 AND revoked_at IS NULL";
     HAS_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL)";
     ANY_LIVE = "SELECT EXISTS (SELECT 1 FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
-                WHERE t.revoked_at IS NULL AND w.status <> $1)";
+                WHERE t.revoked_at IS NULL AND w.status <> $1) \
+                OR EXISTS (SELECT 1 FROM org_api_tokens WHERE revoked_at IS NULL)";
 }
 
 row! {
@@ -162,7 +163,7 @@ impl Store {
     ///
     /// Notes that it was used at `now`.
     pub(crate) async fn token_owner(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Result<Option<TokenOwner>> {
-        if let Some(owner) = self.memory.owner(hash, now) {
+        if let Some(owner) = self.known_token(hash, now) {
             return Ok(Some(owner));
         }
         let moment = self.memory.moment();
@@ -177,12 +178,17 @@ impl Store {
         Ok(owner)
     }
 
+    /// As [`Store::token_owner`], where it is remembered.
+    pub(crate) fn known_token(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Option<TokenOwner> {
+        self.memory.owner(hash, now)
+    }
+
     /// Whether `id` has a live token.
     pub(crate) async fn has_live_token(&self, id: WorkspaceId) -> Result<bool> {
         Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(HAS_LIVE).bind(id).fetch_one(p).await)?)
     }
 
-    /// Whether any workspace that is not removed has a live token.
+    /// Whether there is a live token: of a workspace that is not removed, or of the organisation.
     pub(crate) async fn any_live_token(&self) -> Result<bool> {
         Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(ANY_LIVE).bind(Status::Removed).fetch_one(p).await)?)
     }

@@ -12,8 +12,8 @@ use crate::{
     activity::{NewActivity, Page, Source},
     clock::{SystemEntropy, random_uuid},
     events::{Event, EventKind, Which},
-    id::{ActivityId, AttemptId, EventId, WorkspaceId},
-    identity::{self, NewToken},
+    id::{ActivityId, AttemptId, EventId, TokenId, WorkspaceId},
+    identity::{self, NewOrgToken, NewToken},
     secrets::Cipher,
     secrets::Sealed,
     store::{
@@ -634,6 +634,55 @@ cases! {
         assert_eq!(known(rotated.id), None);
     }
 
+    /// Tokens of the organisation are found until they are revoked, and listed without their text
+    async fn org_tokens(store: Store) {
+        store.memory().set_trusted(true);
+        let tokens: Vec<NewOrgToken> = (0..3).map(|n| org_token(n, None)).collect();
+        for token in &tokens {
+            store.add_org_token(token).await.unwrap();
+        }
+        assert!(store.any_live_token().await.unwrap());
+        for _ in 0..2 {
+            for token in &tokens {
+                let owner = store.org_token_owner(&token.hash, at(7)).await.unwrap().unwrap();
+                assert_eq!((owner.id, owner.org_id), (token.id, None));
+            }
+        }
+        assert!(store.known_org_token(&tokens[0].hash, at(8)).is_some());
+        assert!(store.org_token_owner(&[0; 32], at(7)).await.unwrap().is_none());
+        store.save_telemetry().await.unwrap();
+        let listed = store.live_org_tokens(2).await.unwrap();
+        let ids: Vec<_> = listed.iter().map(|token| token.id).collect();
+        assert_eq!(ids, [tokens[2].id, tokens[1].id], "the newest come first");
+        assert_eq!((listed[0].name.as_deref(), listed[0].created_by.as_deref()), (Some("näme"), Some("session")));
+        assert_eq!((listed[0].created_at, listed[0].last_used_at), (at(2), Some(at(7))));
+        assert_eq!(store.org_token_prefix(tokens[0].id).await.unwrap().as_ref(), Some(&tokens[0].prefix));
+        assert!(store.revoke_org_token(tokens[2].id, at(9)).await.unwrap());
+        assert!(!store.revoke_org_token(tokens[2].id, at(9)).await.unwrap());
+        assert!(!store.revoke_org_token(TokenId::from_uuid(Uuid::nil()), at(9)).await.unwrap());
+        assert!(store.known_org_token(&tokens[2].hash, at(9)).is_none());
+        assert!(store.org_token_owner(&tokens[2].hash, at(9)).await.unwrap().is_none());
+        assert!(store.org_token_owner(&tokens[1].hash, at(9)).await.unwrap().is_some());
+        assert_eq!(store.live_org_tokens(500).await.unwrap().len(), 2);
+        for token in &tokens {
+            store.revoke_org_token(token.id, at(9)).await.unwrap();
+        }
+        assert!(!store.any_live_token().await.unwrap());
+    }
+
+    /// A token of the organisation is bound to it as long as its topmost workspace is there
+    async fn bound_org_tokens(store: Store) {
+        store.memory().set_trusted(true);
+        let top = NewWorkspace { status: Status::Removed, ..workspace() };
+        insert(&store, &top).await;
+        let token = org_token(0, Some(top.id));
+        store.add_org_token(&token).await.unwrap();
+        let bound_to = async || store.org_token_owner(&token.hash, at(1)).await.unwrap().unwrap().org_id;
+        assert_eq!((bound_to().await, bound_to().await), (Some(top.id), Some(top.id)));
+        store.purge(&[top.id]).await.unwrap();
+        assert_eq!(bound_to().await, None);
+    }
+
     /// The tree below a workspace holds removed members, and kin leaves them out
     async fn trees(store: Store) {
         let root = workspace();
@@ -944,6 +993,13 @@ fn agent(workspace_id: WorkspaceId, n: u32) -> NewAgent {
         workspace_id,
         model: format!("model {n}"),
     }
+}
+
+fn org_token(seconds: i64, org_id: Option<WorkspaceId>) -> NewOrgToken {
+    let (name, by) = (Some("näme".to_owned()), Some("session".to_owned()));
+    let (kept, issued) = identity::issue_for_org(name, by, org_id, &SystemEntropy, at(seconds));
+    debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
+    kept
 }
 
 fn beat(seconds: i64) -> Condition {

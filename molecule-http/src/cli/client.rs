@@ -32,6 +32,8 @@ const LONGEST_REASON: usize = 500;
 pub(crate) struct Client {
     http: reqwest::Client,
     target: Target,
+    /// The organisation whose server it is, by which a router between finds the way.
+    org_id: Option<String>,
 }
 
 /// An answer in JSON.
@@ -59,7 +61,8 @@ impl Client {
     /// A client that does not connect yet.
     pub(crate) fn new(target: Target) -> Result<Self> {
         let http = http_client::build(TIMEOUTS)?;
-        Ok(Self { http, target })
+        let org_id = paths::environment("MOLECULE_ORG_ID").map(|org_id| org_id.trim().to_owned());
+        Ok(Self { http, target, org_id: org_id.filter(|org_id| !org_id.is_empty()) })
     }
 
     /// The server, as it is shown.
@@ -121,7 +124,10 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(org_id) = &self.org_id {
+            request = request.header("x-molecule-org-id", org_id);
+        }
         match &self.target.token {
             // Marks the header as sensitive.
             Some((token, _)) => request.bearer_auth(token.expose_secret()),

@@ -5,7 +5,11 @@ use std::convert::Infallible;
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
-    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, COOKIE},
+        request::Parts,
+    },
 };
 use molecule_core::{
     Error, ErrorKind,
@@ -14,7 +18,7 @@ use molecule_core::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{error::ApiError, origin, state::AppState};
+use super::{edge::Recognised, error::ApiError, origin, state::AppState};
 
 /// The most that a request body may hold, where its route says nothing else.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
@@ -36,11 +40,32 @@ impl FromRequestParts<AppState> for Presented {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let credential = state.control_plane.authenticate(bearer(&parts.headers)).await?;
+        if let Some(presented) = parts.extensions.get() {
+            return Ok(*presented);
+        }
+        let credential = credential(parts, state).await?;
         // Without the listener's word nothing is taken for local, and neither is what another site makes a browser do.
         let local = parts.extensions.get() == Some(&Exposure::Loopback) && origin::is_own(&parts.headers);
         let exposure = if local { Exposure::Loopback } else { Exposure::Network };
-        Ok(Self { credential, exposure })
+        let presented = Self { credential, exposure };
+        parts.extensions.insert(presented);
+        Ok(presented)
+    }
+}
+
+/// What a request shows: its bearer where it has one, whatever else it has; otherwise its cookies. Those that another
+/// site had sent with a request that changes something did not get as far as here.
+async fn credential(parts: &Parts, state: &AppState) -> Result<Credential, ApiError> {
+    let control_plane = &state.control_plane;
+    if let Some(bearer) = bearer(&parts.headers) {
+        return match parts.extensions.get() {
+            Some(Recognised(credential)) => Ok(*credential),
+            None => Ok(control_plane.authenticate(Some(bearer)).await?),
+        };
+    }
+    match parts.headers.get(COOKIE).and_then(|cookies| cookies.to_str().ok()) {
+        Some(cookies) => Ok(control_plane.authenticate_session(cookies).await?),
+        None => Ok(Credential::Absent),
     }
 }
 

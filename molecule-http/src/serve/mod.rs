@@ -3,6 +3,7 @@
 mod backend;
 mod data_dir;
 mod detach;
+mod edge;
 mod error;
 mod guard;
 mod installation;
@@ -20,6 +21,7 @@ mod welcome;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,7 +41,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
-use self::{backend::Chosen, listeners::Listeners, metrics::Metrics, settings::Settings, state::AppState};
+use self::{backend::Chosen, edge::Edge, listeners::Listeners, metrics::Metrics, settings::Settings, state::AppState};
 use crate::logging;
 
 /// How long requests, sockets and tasks under way may take to end, each, on the way down.
@@ -58,6 +60,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let settings = args.resolve(data_dir)?;
     logging::start(settings.log_format, &settings.log)?;
     refuse_open_doors(&settings)?;
+    let edge = edge(&settings)?;
     // Held until the end of the process, however that comes.
     let _lock = data_dir::take(&settings.data_dir)?;
     let listener = listen(settings.listen).await?;
@@ -86,6 +89,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let state = AppState {
         control_plane: control_plane.clone(),
         metrics: Metrics::new()?,
+        edge: Arc::new(edge),
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         listeners: Listeners::default(),
@@ -132,9 +136,10 @@ fn serve(
     let mut servers = JoinSet::new();
     for (listener, exposure) in listeners {
         let router: Router = router.clone().layer(Extension(exposure));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let stop = stop.clone();
         servers
-            .spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
+            .spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await });
     }
     servers
 }
@@ -177,6 +182,12 @@ fn refuse_open_doors(settings: &Settings) -> Result<(), Error> {
         "{} can be reached by others, so ADMIN_TOKEN must be set; or listen on 127.0.0.1",
         settings.listen
     )))
+}
+
+fn edge(settings: &Settings) -> Result<Edge, Error> {
+    // Development opens what it opens on loopback alone; the limits go with it.
+    let limited = !(settings.development && settings.admin_token.is_none());
+    Edge::new(&settings.edge, settings.remote.org_id(), limited)
 }
 
 fn database_url(settings: &Settings) -> Result<SecretString, Error> {
@@ -262,6 +273,8 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         admin_token: settings.admin_token.clone(),
         operator_token: Some(operator_token),
         development: settings.development,
+        test_tokens: settings.edge.test_tokens(),
+        sessions: settings.edge.sessions(),
         address_policy: settings.address_policy,
         workspace_roots: settings.workspace_roots.clone(),
         external_silence: settings.external_silence.unwrap_or(default.external_silence),

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 use url::{Host, Url};
 
 /// Where a page that is developed beside this server is served from.
-const DEVELOPED: [&str; 2] = ["http://localhost:3000", "http://localhost:3001"];
+pub(super) const DEVELOPED: [&str; 2] = ["http://localhost:3000", "http://localhost:3001"];
 
 /// Whether the request names this host as its target and comes from no foreign page.
 ///
@@ -16,11 +16,37 @@ pub(super) fn is_own(headers: &HeaderMap) -> bool {
     let Some(host) = text(header::HOST).filter(|host| names_this_host(host)) else { return false };
     match text(header::ORIGIN) {
         None => true,
-        Some(origin) => {
-            DEVELOPED.contains(&origin)
-                || ["http://", "https://"].iter().any(|scheme| origin == format!("{scheme}{host}"))
-        }
+        Some(origin) => DEVELOPED.contains(&origin) || is_of(origin, host),
     }
+}
+
+/// Whether `Origin` says that a page of the very server that `Host` names sent the request.
+pub(super) fn is_same(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+    text(header::HOST).zip(text(header::ORIGIN)).is_some_and(|(host, origin)| is_of(origin, host))
+}
+
+/// Whether the browser says so, by its `Origin` or in place of one.
+pub(super) fn is_proven_same(headers: &HeaderMap) -> bool {
+    match headers.get(header::ORIGIN) {
+        Some(_) => is_same(headers),
+        None => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+    }
+}
+
+/// Whether `Origin` or `Referer` names the server that `Host` does: anyone can say so, which is enough to find the way by.
+pub(super) fn is_canvas(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+    let referred = text(header::HOST).zip(text(header::REFERER)).is_some_and(|(host, referer)| {
+        let rest = referer.strip_prefix("https://").or_else(|| referer.strip_prefix("http://"));
+        rest.and_then(|rest| rest.strip_prefix(host)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    referred || is_same(headers)
+}
+
+/// Whether an origin is that of `host`, with TLS before it or without.
+fn is_of(origin: &str, host: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
 }
 
 fn names_this_host(host: &str) -> bool {

@@ -5,16 +5,16 @@ use std::any::Any;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{detach, guard::BODY_LIMIT, metrics, routes, state::AppState};
+use super::{detach, edge, guard::BODY_LIMIT, metrics, routes, state::AppState};
 
 /// What the document says about the API as a whole.
 #[derive(Debug, OpenApi)]
@@ -56,6 +56,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::secrets::delete_admin))
         .routes(routes!(routes::models::model, routes::models::set_model))
         .routes(routes!(routes::models::provider, routes::models::set_provider))
+        .routes(routes!(routes::org_tokens::list, routes::org_tokens::mint))
+        .routes(routes!(routes::org_tokens::revoke))
+        .routes(routes!(routes::org_tokens::test_token))
         .routes(routes!(routes::a2a::call))
         .routes(routes!(routes::a2a::queue_item))
         .routes(routes!(routes::a2a::drop_stale))
@@ -95,26 +98,15 @@ pub(crate) fn router(state: AppState) -> Router {
 
 /// `routes` with what every answer has, also one to what is no route, or from a handler that panicked.
 fn dressed(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
-    let mut router = routes
+    let router = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(state.clone(), metrics::count));
-    for (name, value) in [
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-        ("strict-transport-security", "max-age=31536000; includeSubDomains"),
-        ("referrer-policy", "strict-origin-when-cross-origin"),
-        ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
-        ("content-security-policy", "default-src 'self'"),
-    ] {
-        router = router.layer(SetResponseHeaderLayer::if_not_present(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        ));
-    }
+        .layer(middleware::from_fn_with_state(state.clone(), edge::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), metrics::count))
+        .layer(middleware::from_fn(edge::headers::add));
     // The request's path only: a query may hold what must not be logged.
     let span = |request: &Request| tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path());
     // What fails is logged once, where it is known why.
@@ -137,13 +129,19 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::{body::Body, routing::get};
     use molecule_core::{ControlPlane, store::Store};
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::serve::{listeners::Listeners, metrics::Metrics};
+    use crate::serve::{
+        edge::{Edge, args::EdgeArgs},
+        listeners::Listeners,
+        metrics::Metrics,
+    };
 
     #[tokio::test]
     async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
@@ -151,6 +149,7 @@ mod tests {
         let state = AppState {
             control_plane: ControlPlane::builder(store).build().unwrap(),
             metrics: Metrics::new().unwrap(),
+            edge: Arc::new(Edge::new(&EdgeArgs::default(), None, true).unwrap()),
             stop: CancellationToken::new(),
             sockets: TaskTracker::new(),
             listeners: Listeners::default(),

@@ -11,7 +11,7 @@ use molecule_core::{Error, net::Policy, secrets::Cipher};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::remote::RemoteArgs;
+use super::{edge::args::EdgeArgs, remote::RemoteArgs};
 use crate::{logging::LogFormat, paths};
 
 const DEFAULT_PORT: u16 = 8080;
@@ -137,6 +137,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     remote: RemoteArgs,
 
+    #[command(flatten)]
+    edge: EdgeArgs,
+
     /// How often the health sweep looks, in milliseconds.
     #[arg(long, env = "MOLECULE_HEALTH_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
     health_tick_ms: Option<u64>,
@@ -202,6 +205,7 @@ pub(crate) struct Settings {
     pub(crate) development: bool,
     pub(crate) address_policy: Policy,
     pub(crate) remote: RemoteArgs,
+    pub(crate) edge: EdgeArgs,
     pub(crate) health_tick: Option<Duration>,
     pub(crate) timeout_tick: Option<Duration>,
     pub(crate) agent_command: Option<PathBuf>,
@@ -263,6 +267,7 @@ impl ServeArgs {
             development,
             address_policy: address_policy(development, self.deploy_mode.as_deref(), self.remote.org_id().is_some())?,
             remote: self.remote,
+            edge: self.edge,
             health_tick: self.health_tick_ms.map(Duration::from_millis),
             timeout_tick: self.timeout_tick_ms.map(Duration::from_millis),
             agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),

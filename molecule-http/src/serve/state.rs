@@ -1,9 +1,11 @@
 //! What every handler can reach.
 
+use std::sync::Arc;
+
 use molecule_core::ControlPlane;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{listeners::Listeners, metrics::Metrics};
+use super::{edge::Edge, listeners::Listeners, metrics::Metrics};
 
 /// Cheap to clone: every field is a handle.
 #[derive(Debug, Clone)]
@@ -12,6 +14,8 @@ pub(crate) struct AppState {
     pub(crate) control_plane: ControlPlane,
     /// What `/metrics` shows.
     pub(crate) metrics: Metrics,
+    /// Who gets as far as a route.
+    pub(crate) edge: Arc<Edge>,
     /// Cancelled when the server goes down: what would otherwise last for ever ends then.
     pub(crate) stop: CancellationToken,
     /// The tasks of connections that were upgraded; waited for on the way down.

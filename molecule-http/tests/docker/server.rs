@@ -44,6 +44,8 @@ impl<'a> Server<'a> {
         let mut settings = vec![
             ("DOCKER_HOST".to_owned(), engine.host.clone()),
             ("MOLECULE_HEALTH_TICK_MS".to_owned(), "200".to_owned()),
+            // Tests look more often than people do.
+            ("RATE_LIMIT".to_owned(), "1000000".to_owned()),
         ];
         settings.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let mut all = vec!["serve".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")];

@@ -138,6 +138,14 @@ impl Server {
         fs::read_to_string(self.data().join("operator-token")).expect("the server left a token").trim().to_owned()
     }
 
+    /// How much memory it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.as_ref().expect("it runs").id());
+        let status = fs::read_to_string(status).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+    }
+
     /// All that it wrote, of every run.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -182,6 +190,8 @@ impl Server {
         let mut child = process::molecule(self.home.path())
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)])
             .env("MOLECULE_PROVISIONER", self.setup.provisioner)
+            // Tests look more often than people do.
+            .env("RATE_LIMIT", "1000000")
             .envs(self.setup.env.iter().map(|(name, value)| (name, value)))
             .spawn()
             .expect("the binary starts");
@@ -226,8 +236,23 @@ impl Server {
         if let Some(bearer) = bearer {
             request = request.bearer_auth(bearer);
         }
+        // What the router of an organisation adds.
+        if let Some((_, org_id)) = self.setup.env.iter().find(|(name, _)| name == "MOLECULE_ORG_ID") {
+            request = request.header("x-molecule-org-id", org_id);
+        }
         let answer = request.header(CONTENT_TYPE, "application/json").body(body).send().await;
         let answer = answer.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Reply { status, headers, text: answer.text().await.expect("the answer is complete") }
+    }
+
+    /// Sends one request with exactly these headers.
+    pub(crate) async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let mut request = self.http.request(method, format!("{}{path}", self.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.body(body.to_owned()).send().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         Reply { status, headers, text: answer.text().await.expect("the answer is complete") }
     }

@@ -1,6 +1,7 @@
 //! The cases for a server at a base URL.
 
 mod a2a;
+mod access;
 mod activity;
 mod changes;
 mod events;
@@ -15,6 +16,7 @@ use crate::{case::Case, http::Server};
 /// All of them, area by area.
 pub fn all() -> Vec<Case<Server>> {
     [
+        access::cases(),
         operations::cases(),
         workspaces::cases(),
         registry::cases(),

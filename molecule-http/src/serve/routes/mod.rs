@@ -11,6 +11,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod machines;
 pub(crate) mod models;
 pub(crate) mod operations;
+pub(crate) mod org_tokens;
 pub(crate) mod patch;
 pub(crate) mod registry;
 pub(crate) mod secrets;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, Id, Operator, Own, Params},
+    guard::{Body, Claimed, Id, Operator, Own, Params, Presented},
     state::AppState,
 };
 
@@ -433,15 +433,20 @@ pub(crate) async fn restart(
 }
 
 /// Shows the end of what the workload wrote.
-#[utoipa::path(get, path = "/workspaces/{id}/logs", tag = "workspaces", params(LogsQuery, ("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/workspaces/{id}/logs", tag = "workspaces", params(LogsQuery, ("id" = Uuid, Path),
+        ("X-Workspace-ID" = Option<String>, Header)),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 400, body = ErrorView),
-        (status = 401, body = ErrorView), (status = 404, body = ErrorView), (status = 410, body = ErrorView),
+        (status = 401, body = ErrorView), (status = 403, body = ErrorView), (status = 404, body = ErrorView), (status = 410, body = ErrorView),
         (status = 501, body = ErrorView), (status = 503, body = ErrorView)))]
 pub(crate) async fn logs(
     State(app): State<AppState>,
+    presented: Presented,
     Own(id): Own,
+    Claimed(claimed): Claimed,
     Params(query): Params<LogsQuery>,
 ) -> ApiResult<impl IntoResponse> {
+    let refusal = "not authorized to read this workspace's logs";
+    app.control_plane.guard_inside(presented.credential, claimed.as_deref(), id, refusal).await?;
     let lines = query.lines.unwrap_or(DEFAULT_LINES).min(HIGHEST_LINES);
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], app.control_plane.logs(id, lines).await?))
 }

@@ -1,0 +1,87 @@
+//! What every answer tells a browser, unless its handler said otherwise.
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue, header::CONTENT_SECURITY_POLICY},
+    middleware::Next,
+    response::Response,
+};
+
+/// The first parts of paths that answer with data.
+const API: [&str; 19] = [
+    "workspaces",
+    "registry",
+    "health",
+    "admin",
+    "metrics",
+    "settings",
+    "bundles",
+    "org",
+    "orgs",
+    "templates",
+    "plugins",
+    "webhooks",
+    "channels",
+    "ws",
+    "events",
+    "approvals",
+    "buildinfo",
+    "canvas",
+    "instructions",
+];
+
+const FOR_DATA: HeaderValue = HeaderValue::from_static("default-src 'self'");
+const FOR_PAGES: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
+     connect-src 'self' ws: wss:; font-src 'self' data:",
+);
+
+const FOR_ALL: [(HeaderName, HeaderValue); 5] = [
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY")),
+    (
+        HeaderName::from_static("strict-transport-security"),
+        HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+    ),
+    (HeaderName::from_static("referrer-policy"), HeaderValue::from_static("strict-origin-when-cross-origin")),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(), microphone=(), geolocation=()"),
+    ),
+];
+
+/// Adds them.
+pub(crate) async fn add(request: Request, next: Next) -> Response {
+    let policy = if is_api(request.uri().path()) { FOR_DATA } else { FOR_PAGES };
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in FOR_ALL.into_iter().chain([(CONTENT_SECURITY_POLICY, policy)]) {
+        headers.entry(name).or_insert(value);
+    }
+    response
+}
+
+fn is_api(path: &str) -> bool {
+    path.split('/').nth(1).is_some_and(|first| API.contains(&first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_needs_no_scripts() {
+        for (path, expected) in [
+            ("/workspaces", true),
+            ("/workspaces/1/logs", true),
+            ("/buildinfo", true),
+            ("/canvas/viewport", true),
+            ("/organisations", false),
+            ("/", false),
+            ("/assets/app.js", false),
+            ("*", false),
+        ] {
+            assert_eq!(is_api(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What happens to every request before its route: which page and which organisation it is of, and how often its sender asks.
+
+mod address;
+pub(crate) mod args;
+mod cors;
+pub(crate) mod headers;
+mod limit;
+mod tenant;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use ipnet::IpNet;
+use molecule_core::{Error, ErrorKind, identity::Credential};
+use tokio::time::Instant;
+
+use self::{
+    args::EdgeArgs,
+    cors::{Cors, Verdict},
+    limit::{Standing, Windows},
+    tenant::TenantGuard,
+};
+use super::{error::ApiError, guard::bearer, state::AppState};
+
+/// Monitors ask as often as they like.
+const UNLIMITED: [&str; 3] = ["/health", "/metrics", "/buildinfo"];
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many senders, and how many tokens, are remembered: 16 bytes each. A flood of the ones pushes out none of the others.
+const SENDERS: usize = 64 * 1024;
+const TOKENS: usize = 256 * 1024;
+
+/// How many tokens of the organisation one sender may have minted, and in which time.
+const MINTS: u32 = 10;
+const MINTS_PER: Duration = Duration::from_secs(3600);
+
+/// Decides who gets as far as a route.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    cors: Cors,
+    tenant: Option<TenantGuard>,
+    trusted: Vec<IpNet>,
+    /// None where development needs no limits.
+    limits: Option<Limits>,
+    mints: Windows,
+}
+
+#[derive(Debug)]
+struct Limits {
+    senders: Windows,
+    tokens: Windows,
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender(pub(crate) IpAddr);
+
+/// What the bearer of a request is worth, where that was known without asking the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recognised(pub(crate) Credential);
+
+/// Whose window a request with a known token is counted in. That of the operator is shared by many people.
+#[derive(Debug, Clone, Copy, Hash)]
+enum Holder<'a> {
+    Operator(IpAddr),
+    Token(&'a str),
+}
+
+impl Edge {
+    /// # Errors
+    /// Where a setting cannot be read.
+    pub(crate) fn new(args: &EdgeArgs, org_id: Option<&str>, limited: bool) -> Result<Self, Error> {
+        let now = Instant::now();
+        let windows = |room| Windows::new(args.rate_limit(), MINUTE, room, now);
+        Ok(Self {
+            cors: Cors::new(args.cors_origins()),
+            tenant: org_id.map(|org_id| TenantGuard { org_id: org_id.to_owned(), has_canvas: args.has_canvas() }),
+            trusted: args.trusted_proxies()?,
+            limits: limited.then(|| Limits { senders: windows(SENDERS), tokens: windows(TOKENS) }),
+            mints: Windows::new(MINTS, MINTS_PER, SENDERS, now),
+        })
+    }
+
+    /// Counts that `sender` has a token of the organisation minted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitReached`] where it did so too often.
+    pub(crate) fn count_mint(&self, Sender(address): Sender) -> Result<(), Error> {
+        let standing = self.mints.take(address::household(address), Instant::now());
+        if standing.allowed { Ok(()) } else { Err(too_often(standing)) }
+    }
+
+    fn sender(&self, request: &Request) -> Sender {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        // Requests that never were on a network are this host's.
+        let peer = peer.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Sender(address::of_sender(peer, request.headers(), &self.trusted))
+    }
+}
+
+impl Limits {
+    /// Counts a request against the token that it shows, if that is `known` or was before, and otherwise against its
+    /// sender: tokens that were made up get nobody a window of their own.
+    fn take(&self, Sender(address): Sender, bearer: Option<&str>, known: Option<Credential>) -> Standing {
+        let now = Instant::now();
+        let household = address::household(address);
+        let Some(bearer) = bearer else { return self.senders.take(household, now) };
+        let holder = match known {
+            Some(Credential::Operator) => Holder::Operator(household),
+            _ => Holder::Token(bearer),
+        };
+        // What this server knows of a token it forgets whenever its workspace changes.
+        if known.is_some() || self.tokens.remembers(holder) {
+            self.tokens.take(holder, now)
+        } else {
+            self.senders.take(household, now)
+        }
+    }
+}
+
+/// Lets a request through to its route, or answers it.
+pub(crate) async fn guard(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
+    let edge = &*app.edge;
+    let share = match edge.cors.judge(request.method(), request.headers(), app.control_plane.has_sessions()) {
+        Verdict::Pass => None,
+        Verdict::Share(origin) => Some(origin),
+        Verdict::Preflight(origin) => {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            cors::allow(response.headers_mut(), origin);
+            return response;
+        }
+        Verdict::Refuse => return StatusCode::FORBIDDEN.into_response(),
+    };
+    let mut response = limited(&app, &mut request, next).await;
+    if let Some(origin) = share {
+        cors::share(response.headers_mut(), origin);
+    }
+    response
+}
+
+async fn limited(app: &AppState, request: &mut Request, next: Next) -> Response {
+    let edge = &*app.edge;
+    if edge.tenant.as_ref().is_some_and(|tenant| !tenant.passes(request.uri().path(), request.headers())) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let sender = edge.sender(request);
+    let bearer = bearer(request.headers());
+    let known = bearer.and_then(|bearer| app.control_plane.recognise(bearer));
+    let limits = edge.limits.as_ref().filter(|_| !UNLIMITED.contains(&request.uri().path()));
+    let standing = limits.map(|limits| limits.take(sender, bearer, known));
+    let extensions = request.extensions_mut();
+    extensions.insert(sender);
+    if let Some(known) = known {
+        extensions.insert(Recognised(known));
+    }
+    let mut response = match standing {
+        Some(standing) if !standing.allowed => ApiError(too_often(standing)).into_response(),
+        _ => next.run(std::mem::take(request)).await,
+    };
+    match standing {
+        Some(standing) => tell(response.headers_mut(), standing),
+        None if edge.limits.is_none() => {
+            response.headers_mut().insert(LIMIT, HeaderValue::from_static("unlimited"));
+        }
+        None => {}
+    }
+    response
+}
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+fn tell(headers: &mut HeaderMap, standing: Standing) {
+    headers.insert(LIMIT, standing.limit.into());
+    headers.insert(REMAINING, standing.remaining.into());
+    headers.insert(RESET, standing.reset.into());
+}
+
+fn too_often(standing: Standing) -> Error {
+    Error::new(ErrorKind::LimitReached, "rate limit exceeded").with_member("retry_after", standing.reset)
+}
