@@ -1,4 +1,4 @@
-//! Agents that report in.
+//! How agents join, and that only they speak for themselves.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ async fn malformed_heartbeat_is_refused(server: &Server) -> Result<(), Verdict> 
     server.post("/registry/heartbeat", "{").await?.refuses(400, "invalid request body")
 }
 
-async fn status(server: &Server, id: impl std::fmt::Display) -> Result<Value, Verdict> {
+pub(super) async fn status(server: &Server, id: impl std::fmt::Display) -> Result<Value, Verdict> {
     Ok(server.get(&format!("/workspaces/{id}")).await?.json(200)?["status"].take())
 }
 

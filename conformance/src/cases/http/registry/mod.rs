@@ -1,0 +1,12 @@
+//! Agents that report in.
+
+mod heartbeat;
+mod joining;
+mod membership;
+
+use crate::{case::Case, http::Server};
+
+/// All of them.
+pub(super) fn cases() -> Vec<Case<Server>> {
+    [joining::cases(), heartbeat::cases(), membership::cases()].into_iter().flatten().collect()
+}
