@@ -62,6 +62,11 @@ test-beside-engines:
 	(cd molecule-py && MOLECULE_BINARY=$(abspath $(BUILT))/molecule ../.venv/bin/pytest) || failed=1; \
 	exit $$failed
 
+.PHONY: soak
+soak: ## kill a server under load 100 times, on either database (a quarter of an hour)
+	$(TEST) --package molecule-http --test server --no-run
+	MOLECULE_TEST_KILLS=100 fixtures/with-engines --postgres $(TEST) --package molecule-http --test server kills_under_load
+
 # The wheel and not the sources are tested: it is what users get.
 .PHONY: wheel
 wheel: .venv/ready

@@ -1,6 +1,10 @@
 //! Time and chance, as parameters: nothing else in the library asks the system for either.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
@@ -9,6 +13,9 @@ use uuid::Uuid;
 pub trait Clock: Debug + Send + Sync + 'static {
     /// Now, cut to microseconds: what every store keeps.
     fn now(&self) -> DateTime<Utc>;
+
+    /// How long this clock has been running. Nobody can set it: it tells when the time of day was.
+    fn uptime(&self) -> Duration;
 }
 
 /// The clock of this host.
@@ -19,6 +26,11 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     fn now(&self) -> DateTime<Utc> {
         to_micros(Utc::now())
+    }
+
+    fn uptime(&self) -> Duration {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        BEGAN.get_or_init(Instant::now).elapsed()
     }
 }
 

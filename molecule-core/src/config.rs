@@ -43,6 +43,8 @@ pub struct Config {
     pub telemetry_tick: Duration,
     /// How often the timeout sweep looks.
     pub timeout_tick: Duration,
+    /// How often idle workspaces are looked for.
+    pub hibernation_tick: Duration,
     /// How often the orphan sweep looks.
     pub orphan_tick: Duration,
     /// How long a workload may be without a workspace, and a token without an agent, before it is cleared up.
@@ -88,6 +90,7 @@ impl Default for Config {
             health_tick: Duration::from_secs(15),
             telemetry_tick: Duration::from_secs(30),
             timeout_tick: Duration::from_secs(30),
+            hibernation_tick: Duration::from_secs(120),
             orphan_tick: Duration::from_secs(60),
             orphan_grace: Duration::from_secs(5 * 60),
             orphan_disk_grace: Duration::from_secs(24 * 60 * 60),

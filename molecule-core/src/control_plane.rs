@@ -28,7 +28,7 @@ use crate::{
     relay::Relay,
     secrets::Cipher,
     store::Store,
-    sweep::{self, Ticks},
+    sweep::{self, Jumps, Ticks},
 };
 
 /// A control plane over one store and one backend.
@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) ticks: Ticks,
+    pub(crate) jumps: Jumps,
     /// Silence from before this process began means nothing.
     pub(crate) started_at: DateTime<Utc>,
     /// When the newest event of this process happened, in microseconds.
@@ -164,6 +165,7 @@ impl Builder {
     pub fn build(self) -> Result<ControlPlane> {
         let started_at = self.clock.now();
         let sessions = self.config.sessions.clone().map(Sessions::new).transpose()?;
+        let jumps = Jumps::new(&*self.clock);
         Ok(ControlPlane {
             inner: Arc::new(Inner {
                 store: self.store,
@@ -183,6 +185,7 @@ impl Builder {
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 ticks: Ticks::default(),
+                jumps,
                 started_at,
                 newest_event: AtomicI64::new(0),
                 queues: a2a::Queues::default(),

@@ -33,6 +33,18 @@ pub(crate) struct NewToken {
     pub(crate) created_at: DateTime<Utc>,
 }
 
+#[cfg(feature = "testing")]
+impl NewToken {
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> crate::store::TokenOwner {
+        crate::store::TokenOwner {
+            id: self.id,
+            workspace_id: self.workspace_id,
+            provision_attempt: self.provision_attempt,
+        }
+    }
+}
+
 /// A new token for `workspace_id`, for the agent of one try at bringing it up or for any: what is kept, and what is handed out once.
 pub(crate) fn issue(
     workspace_id: WorkspaceId,

@@ -89,6 +89,18 @@ impl Store {
         }
         Ok(kept)
     }
+
+    /// Remembers a secret that is kept `sealed` already, as reading it does.
+    #[cfg(feature = "testing")]
+    pub(crate) fn remember_inbound_secret(
+        &self,
+        id: WorkspaceId,
+        secret: &SecretString,
+        sealed: &str,
+        now: DateTime<Utc>,
+    ) {
+        self.memory.know_inbound_secret(id, self.memory.epoch(id), secret.clone(), fingerprint(sealed), now);
+    }
 }
 
 /// What tells `kept` from another, without being it.

@@ -45,6 +45,22 @@ pub(crate) struct Condition {
     pub(crate) monthly_spend: Option<i64>,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Condition {
+    /// That of an agent that is well and has nothing to do.
+    pub(crate) fn quiet(at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            error_rate: 0.0,
+            sample_error: "".into(),
+            active_tasks: 0,
+            uptime_seconds: 0,
+            current_task: "".into(),
+            monthly_spend: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Tracked {
     status: Status,
@@ -340,15 +356,7 @@ mod tests {
     }
 
     fn condition(seconds: i64) -> Condition {
-        Condition {
-            at: at(seconds),
-            error_rate: 0.0,
-            sample_error: "".into(),
-            active_tasks: 0,
-            uptime_seconds: 0,
-            current_task: "t".into(),
-            monthly_spend: None,
-        }
+        Condition { current_task: "t".into(), ..Condition::quiet(at(seconds)) }
     }
 
     fn owner(n: u128) -> TokenOwner {

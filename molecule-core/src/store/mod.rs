@@ -52,7 +52,7 @@ pub(crate) use self::{
     memory::Condition,
     patch::{Patched, RowPatch},
     secrets::{NewSecret, Secret},
-    sweeps::Standing,
+    sweeps::{Idle, Standing},
     tokens::Added,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
@@ -301,6 +301,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (3, "org_tokens", include_str!("../../migrations/sqlite/0003_org_tokens.sql")),
     (4, "replicas", include_str!("../../migrations/sqlite/0004_replicas.sql")),
     (5, "lifecycle", include_str!("../../migrations/sqlite/0005_lifecycle.sql")),
+    (6, "sweeps", include_str!("../../migrations/sqlite/0006_sweeps.sql")),
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
 ];
@@ -311,6 +312,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (3, "org_tokens", include_str!("../../migrations/postgres/0003_org_tokens.sql")),
     (4, "replicas", include_str!("../../migrations/postgres/0004_replicas.sql")),
     (5, "lifecycle", include_str!("../../migrations/postgres/0005_lifecycle.sql")),
+    (6, "sweeps", include_str!("../../migrations/postgres/0006_sweeps.sql")),
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
 ];
@@ -427,8 +429,42 @@ pub(crate) mod suite_access {
     use crate::{
         clock::{SystemEntropy, random_uuid},
         id::{TokenId, WorkspaceId},
-        workspace::Status,
+        identity::NewToken,
+        workspace::{DeliveryMode, EXTERNAL_RUNTIME, Status},
     };
+
+    /// Inserts the external workspaces of `tokens`, online, all with one inbound secret.
+    pub(crate) async fn insert_heard(store: &Store, tokens: &[NewToken], secret: &str, now: DateTime<Utc>) {
+        let rows = "INSERT INTO workspaces (id, name, status, runtime, delivery_mode, platform_inbound_secret, \
+                    last_heartbeat_at, created_at, updated_at) ";
+        let kept = "INSERT INTO workspace_auth_tokens (id, workspace_id, token_hash, prefix, created_at) ";
+        let inserted: sqlx::Result<()> = on_pool!(&store.write, |p| async {
+            let mut insert = sqlx::QueryBuilder::new(rows);
+            insert.push_values(tokens, |mut row, token| {
+                row.push_bind(token.workspace_id)
+                    .push_bind(format!("heard {}", token.workspace_id))
+                    .push_bind(Status::Online)
+                    .push_bind(EXTERNAL_RUNTIME)
+                    .push_bind(DeliveryMode::Poll)
+                    .push_bind(secret)
+                    .push_bind(now)
+                    .push_bind(now)
+                    .push_bind(now);
+            });
+            insert.build().execute(p).await?;
+            let mut insert = sqlx::QueryBuilder::new(kept);
+            insert.push_values(tokens, |mut row, token| {
+                row.push_bind(token.id)
+                    .push_bind(token.workspace_id)
+                    .push_bind(&token.hash[..])
+                    .push_bind(&token.prefix)
+                    .push_bind(now);
+            });
+            insert.build().execute(p).await.map(drop)
+        }
+        .await);
+        inserted.expect("the rows can be inserted");
+    }
 
     /// Moves a row as another process would.
     pub(crate) async fn move_unheard(store: &Store, id: WorkspaceId, status: Status) {

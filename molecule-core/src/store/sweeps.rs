@@ -14,6 +14,13 @@ use crate::{
 
 statements! {
     STANDING = "SELECT status, updated_at FROM workspaces WHERE id = $1";
+    IN_STATUS = "SELECT id FROM workspaces WHERE status = $1 ORDER BY id";
+    /// An agent that was never heard is not idle.
+    IDLE = "SELECT w.id, w.hibernation_idle_minutes, w.last_busy_at, w.last_outbound_at, w.provision_started_at, \
+            c.newest AS newest_activity, w.created_at FROM workspaces w \
+            LEFT JOIN activity_clocks c ON c.workspace_id = w.id \
+            WHERE w.hibernation_idle_minutes > 0 AND w.status IN ($1, $2) AND w.active_tasks = 0 \
+            AND w.runtime IS DISTINCT FROM $3 AND w.last_heartbeat_at IS NOT NULL ORDER BY w.id";
     WITH_STALE_TOKENS = "SELECT w.id FROM workspaces w WHERE w.status IN ($1, $2, $3, $4) \
                          AND w.runtime IS DISTINCT FROM $5 AND EXISTS (SELECT 1 FROM workspace_auth_tokens t \
                          WHERE t.workspace_id = w.id AND t.revoked_at IS NULL \
@@ -38,6 +45,21 @@ row! {
 }
 
 row! {
+    /// A workspace that is to hibernate when it is idle, and what it did last.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Idle {
+        pub(crate) id: WorkspaceId,
+        pub(crate) hibernation_idle_minutes: i32,
+        pub(crate) last_busy_at: Option<DateTime<Utc>>,
+        pub(crate) last_outbound_at: Option<DateTime<Utc>>,
+        pub(crate) provision_started_at: Option<DateTime<Utc>>,
+        /// When it was last called, or noted anything, in microseconds.
+        pub(crate) newest_activity: Option<i64>,
+        pub(crate) created_at: DateTime<Utc>,
+    }
+}
+
+row! {
     struct IdRow {
         id: WorkspaceId,
     }
@@ -47,6 +69,23 @@ impl Store {
     /// Where the workspace stands; `None` where no row knows it.
     pub(crate) async fn standing(&self, id: WorkspaceId) -> Result<Option<Standing>> {
         Ok(on_pool!(self.reader(), |p| sqlx::query_as(STANDING).bind(id).fetch_optional(p).await)?)
+    }
+
+    /// Every workspace of one status.
+    pub(crate) async fn in_status(&self, status: Status) -> Result<Vec<WorkspaceId>> {
+        let rows: Vec<IdRow> = on_pool!(self.reader(), |p| sqlx::query_as(IN_STATUS).bind(status).fetch_all(p).await)?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// The workspaces that are to hibernate when they are idle, whose agents are there and work on nothing; never
+    /// external ones.
+    pub(crate) async fn idle(&self) -> Result<Vec<Idle>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(IDLE)
+            .bind(Status::Online)
+            .bind(Status::Degraded)
+            .bind(EXTERNAL_RUNTIME)
+            .fetch_all(p)
+            .await)?)
     }
 
     /// The workspaces that should be running and have a live token that was not used since `before`; never external

@@ -39,7 +39,8 @@ pub(super) mod sqlite {
         SAVE_CONDITIONS = "UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
                 last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
-                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at \
+                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at, \
+                last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
             FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at, value ->> 2 AS error_rate, \
                     value ->> 3 AS sample_error, value ->> 4 AS active_tasks, value ->> 5 AS uptime_seconds, \
                     value ->> 6 AS current_task, value ->> 7 AS monthly_spend FROM json_each($1)) AS b \
@@ -58,7 +59,8 @@ pub(super) mod postgres {
         SAVE_CONDITIONS = "UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
                 last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
-                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at \
+                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at, \
+                last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
             FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::text[], $5::int4[], $6::int8[], \
                     $7::text[], $8::int8[]) \
                 AS b (id, at, error_rate, sample_error, active_tasks, uptime_seconds, current_task, monthly_spend) \

@@ -17,7 +17,7 @@ use crate::{
     id::{AttemptId, WorkspaceId},
     identity::NewToken,
     registry::Runtime,
-    workspace::{Access, DeliveryMode, Position, Status, Transition, Workspace},
+    workspace::{Access, DeliveryMode, EXTERNAL_RUNTIME, Position, Status, Transition, Workspace},
 };
 
 macro_rules! select_workspace {
@@ -30,6 +30,16 @@ macro_rules! select_workspace {
              w.provision_started_at, w.native_session, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_supervised {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, provision_attempt, \
+             provision_started_at FROM workspaces ",
             $rest
         )
     };
@@ -60,8 +70,12 @@ statements! {
                SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
-    SUPERVISED = "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, \
-                  provision_attempt, provision_started_at FROM workspaces WHERE status IN ($1, $2, $3, $4) ORDER BY id";
+    PROVISIONING = select_supervised!("WHERE status = $1 ORDER BY id");
+    /// Those whose workload is to be looked at, and those that were not heard between `$7` and `$8`.
+    DOUBTFUL = select_supervised!(
+        "WHERE status IN ($1, $2) OR (status IN ($3, $4) AND (($5 AND runtime IS DISTINCT FROM $6) \
+         OR COALESCE(last_heartbeat_at, updated_at) NOT BETWEEN $7 AND $8)) ORDER BY id"
+    );
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
@@ -77,7 +91,8 @@ statements! {
                 last_heartbeat_at = $7, updated_at = $7 WHERE id = $1 AND status = $2";
     HEARTBEAT = "UPDATE workspaces SET last_heartbeat_at = $3, last_error_rate = $4, last_sample_error = $5, \
                  active_tasks = $6, uptime_seconds = $7, current_task = $8, \
-                 monthly_spend = COALESCE($9, monthly_spend), updated_at = $3 WHERE id = $1 AND status <> $2";
+                 monthly_spend = COALESCE($9, monthly_spend), updated_at = $3, \
+                 last_busy_at = CASE WHEN $6 > 0 THEN $3 ELSE last_busy_at END WHERE id = $1 AND status <> $2";
     UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, updated_at = $4 WHERE id = $1 AND status <> $2";
     KEEP_RUNTIME = "UPDATE workspaces SET native_session = $2, idle_timeout_seconds = $3 WHERE id = $1";
     TOUCH_OUTBOUND = "UPDATE workspaces SET last_outbound_at = $2 WHERE id = $1";
@@ -244,13 +259,30 @@ impl Store {
             .await)?)
     }
 
-    /// What the sweeps look at: every workspace that should be reporting in.
-    pub(crate) async fn supervised(&self) -> Result<Vec<Supervised>> {
-        Ok(on_pool!(self.reader(), |p| sqlx::query_as(SUPERVISED)
+    /// Every workspace that is being brought up.
+    pub(crate) async fn provisioning(&self) -> Result<Vec<Supervised>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(PROVISIONING).bind(Status::Provisioning).fetch_all(p).await)?)
+    }
+
+    /// Every workspace that should be reporting in and was not heard between `from` and `to`, or whose workload is to be
+    /// looked at: that of every managed one where `looks`.
+    ///
+    /// The rows may be late by what is still in memory, so that some may be heard all the same.
+    pub(crate) async fn doubtful(
+        &self,
+        looks: bool,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<Vec<Supervised>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(DOUBTFUL)
             .bind(Status::Provisioning)
+            .bind(Status::Offline)
             .bind(Status::Online)
             .bind(Status::Degraded)
-            .bind(Status::Offline)
+            .bind(looks)
+            .bind(EXTERNAL_RUNTIME)
+            .bind(from)
+            .bind(to)
             .fetch_all(p)
             .await)?)
     }

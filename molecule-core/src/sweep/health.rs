@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::json;
 
-use super::supervisor::panic_text;
+use super::{jumps::age, supervisor::panic_text};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
@@ -27,6 +27,8 @@ struct Policy {
     managed_silence: Duration,
     /// Nobody could be heard before this.
     started_at: DateTime<Utc>,
+    /// When the clock was last set. How long ago something was that was noted before is not known.
+    jumped_at: Option<DateTime<Utc>>,
 }
 
 /// What is to be done about a workspace.
@@ -67,8 +69,9 @@ fn decide(
         _ => return Verdict::Leave,
     }
     let patience = if external { policy.external_silence } else { policy.managed_silence };
-    let heard = heard.unwrap_or(row.updated_at).max(policy.started_at);
-    let silent = now - heard > TimeDelta::from_std(patience).unwrap_or(TimeDelta::MAX);
+    let heard = heard.unwrap_or(row.updated_at);
+    let silence = age(heard, policy.jumped_at, now).min(age(policy.started_at, policy.jumped_at, now));
+    let silent = silence > TimeDelta::from_std(patience).unwrap_or(TimeDelta::MAX);
     if gone || (silent && !external) {
         Verdict::Lost { to: Status::Offline, restart: true }
     } else if silent {
@@ -85,8 +88,13 @@ impl ControlPlane {
             external_silence: self.inner.config.external_silence,
             managed_silence: self.inner.config.managed_silence,
             started_at: self.inner.started_at,
+            jumped_at: self.inner.jumps.last(&*self.inner.clock),
         };
-        let rows = self.inner.store.supervised().await?;
+        let now = self.now();
+        let patience = policy.external_silence.min(policy.managed_silence);
+        let before = TimeDelta::from_std(patience).ok().and_then(|patience| now.checked_sub_signed(patience));
+        let looks = matches!(self.inner.backend, Backend::Local { .. });
+        let rows = self.inner.store.doubtful(looks, before.unwrap_or(DateTime::UNIX_EPOCH), now).await?;
         stream::iter(rows)
             .map(async |row| {
                 let id = row.id;
@@ -109,8 +117,9 @@ impl ControlPlane {
 
     async fn sweep_one(&self, row: Supervised, policy: Policy) -> Result<()> {
         let workload = self.look_at(&row).await;
-        let heard = self.last_heard(&row);
-        match decide(&row, heard, workload, self.now(), &policy) {
+        let now = self.now();
+        let heard = self.last_heard(&row, now);
+        match decide(&row, heard, workload, now, &policy) {
             Verdict::Leave => Ok(()),
             Verdict::BringUp => self.auto_restart(row.id).await.map(drop),
             Verdict::NeverCame(ended) => {
@@ -121,14 +130,16 @@ impl ControlPlane {
                 Ok(())
             }
             // Heard while its workload was looked at.
-            Verdict::Lost { .. } if self.last_heard(&row) > heard => Ok(()),
+            Verdict::Lost { .. } if self.last_heard(&row, self.now()) > heard => Ok(()),
             Verdict::Lost { to, restart } => self.lose(&row, to, restart).await,
         }
     }
 
-    /// When the agent was heard last: memory knows more than the row.
-    fn last_heard(&self, row: &Supervised) -> Option<DateTime<Utc>> {
-        self.inner.store.memory().last_heard(row.id).max(row.last_heartbeat_at)
+    /// When the agent was heard last: memory knows more than the row. A time that is still to come is from before the
+    /// clock went back, and only used where there is no other.
+    fn last_heard(&self, row: &Supervised, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let heard = [self.inner.store.memory().last_heard(row.id), row.last_heartbeat_at].into_iter().flatten();
+        heard.clone().filter(|at| *at <= now).max().or(heard.max())
     }
 
     async fn look_at(&self, row: &Supervised) -> Option<Workload> {
@@ -164,7 +175,7 @@ impl ControlPlane {
         if self.inner.store.engine() != Engine::Sqlite || matches!(self.inner.backend, Backend::None) {
             return Ok(());
         }
-        for row in self.inner.store.supervised().await? {
+        for row in self.inner.store.provisioning().await? {
             let interrupted = row.status == Status::Provisioning
                 && row.runtime != EXTERNAL_RUNTIME
                 && row.url.is_empty()
@@ -209,6 +220,7 @@ mod tests {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
             started_at: at(-1000),
+            jumped_at: None,
         };
         let ended = Workload::Ended { exit_code: Some(3) };
         let offline = Verdict::Lost { to: Offline, restart: true };
@@ -254,10 +266,30 @@ mod tests {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
             started_at: at(0),
+            jumped_at: None,
         };
         let row = Supervised { url: String::new(), ..row(Status::Provisioning, "hermes", None) };
         let ended = Workload::Ended { exit_code: Some(0) };
         assert_eq!(decide(&row, None, Some(ended), at(1), &policy), Verdict::Leave);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_silent_and_keeps_nobody_heard() {
+        let policy = |jumped_at| Policy {
+            external_silence: Duration::from_secs(90),
+            managed_silence: Duration::from_secs(180),
+            started_at: at(-1000),
+            jumped_at: Some(at(jumped_at)),
+        };
+        for (runtime, patience) in [("external", 90), ("hermes", 180)] {
+            let row = row(Status::Online, runtime, Some(0));
+            for jumped_at in [3600, -3600] {
+                let verdict = |now| decide(&row, row.last_heartbeat_at, None, at(now), &policy(jumped_at));
+                assert_eq!(verdict(jumped_at), Verdict::Leave, "{runtime} {jumped_at}");
+                assert_eq!(verdict(jumped_at + patience), Verdict::Leave, "{runtime} {jumped_at}");
+                assert_ne!(verdict(jumped_at + patience + 1), Verdict::Leave, "{runtime} {jumped_at}");
+            }
+        }
     }
 
     #[test]
@@ -266,6 +298,7 @@ mod tests {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
             started_at: at(10_000),
+            jumped_at: None,
         };
         for runtime in ["external", "hermes"] {
             let row = row(Status::Online, runtime, Some(0));

@@ -1,6 +1,8 @@
 //! Watches over the fleet: loops that carry out decisions made elsewhere.
 
 mod health;
+mod hibernation;
+mod jumps;
 mod orphans;
 mod supervisor;
 mod timeouts;
@@ -8,7 +10,7 @@ mod timeouts;
 use std::sync::Arc;
 
 pub use self::supervisor::Tick;
-pub(crate) use self::supervisor::Ticks;
+pub(crate) use self::{jumps::Jumps, supervisor::Ticks};
 use self::{
     orphans::Strays,
     supervisor::{every, supervise},
@@ -29,6 +31,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
     );
     every(control_plane, "queue", config.queue_tick, |this| async move { this.sweep_queue().await });
     every(control_plane, "activity-retention", config.activity_tick, |this| async move { this.prune_activity().await });
+    every(control_plane, "hibernation-monitor", config.hibernation_tick, |this| async move { this.sweep_idle().await });
     if matches!(control_plane.inner.backend, Backend::Local { .. }) {
         let strays = Arc::new(Strays::default());
         every(control_plane, "orphan-sweeper", config.orphan_tick, move |this| {

@@ -14,12 +14,12 @@ use crate::clock::{Clock, Entropy, to_micros};
 
 /// A clock that stands still until it is moved. Clones show the same time.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
+pub struct ManualClock(Arc<Mutex<(DateTime<Utc>, Duration)>>);
 
 impl ManualClock {
     /// A clock that shows `now`, cut to microseconds.
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self(Arc::new(Mutex::new(to_micros(now))))
+        Self(Arc::new(Mutex::new((to_micros(now), Duration::ZERO))))
     }
 
     /// Moves it on by `by`.
@@ -27,13 +27,14 @@ impl ManualClock {
     /// # Panics
     /// Past the end of the calendar.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, uptime) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *now = to_micros(*now + by);
+        *uptime += by;
     }
 
-    /// Makes it show `now`, which may be earlier than before.
+    /// Makes it show `now`, which may be earlier than before, as when somebody sets it: no time passes.
     pub fn set(&self, now: DateTime<Utc>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to_micros(now);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = to_micros(now);
     }
 }
 
@@ -46,7 +47,11 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 

@@ -2,12 +2,14 @@
 //! provisioner that does as it is told, and the suite that every provisioner passes.
 
 mod clock;
+mod heard;
 pub mod provisioner_suite;
 mod scripted;
 pub mod store_suite;
 
 pub use self::{
     clock::{ManualClock, SeededEntropy},
+    heard::{heard_fleet, sweep_health},
     scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
 };
 pub use crate::provisioner::{MockControlPlaneProvisioner, MockLocalProvisioner, MockWorkloadInspector};

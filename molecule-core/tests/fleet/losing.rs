@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use molecule_core::{ControlPlane, ErrorKind, config::Config, testing::Operation, workspace::Status};
+use chrono::TimeDelta;
+use molecule_core::{ControlPlane, ErrorKind, clock::Clock, config::Config, testing::Operation, workspace::Status};
 
 use crate::fleet::{Fleet, PATIENCE};
 
@@ -57,7 +58,8 @@ async fn a_silent_external_agent_is_awaited_and_its_next_beat_brings_it_back() {
         fleet.events(id).await,
         ["WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE", "WORKSPACE_OFFLINE", "WORKSPACE_ONLINE"]
     );
-    assert!(fleet.backend.calls().is_empty(), "no backend has anything to do with it");
+    let named = fleet.backend.calls().into_iter().filter(|call| call.workspace_id.is_some()).count();
+    assert_eq!(named, 0, "no backend has anything to do with it");
     fleet.down().await;
 }
 
@@ -98,4 +100,51 @@ async fn a_panic_over_one_workspace_keeps_no_other_from_being_looked_at() {
     assert_eq!(fleet.row(cursed).await.status, Status::Online);
     assert!(fleet.control_plane.liveness().contains_key("health-sweep"), "the loop comes round");
     fleet.down().await;
+}
+
+/// Waits until the health sweep came round twice more.
+async fn swept(fleet: &Fleet) {
+    for _ in 0..2 {
+        let tick = || fleet.control_plane.liveness().get("health-sweep").map(|tick| tick.at);
+        let before = tick();
+        // A tick tells the time, so that has to move to tell one from the next.
+        fleet.clock.advance(Duration::from_millis(1));
+        let ticked = async {
+            while tick() == before {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ticked).await.expect("the sweep comes round");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_an_hour_loses_nobody_and_hides_no_loss() {
+    for hours in [1, -1] {
+        let fleet = Fleet::new().await;
+        let began = fleet.clock.now();
+        let (external, token) = fleet.create_external("e").await;
+        fleet.beat(external, &token).await.unwrap();
+        let managed = fleet.create("m").await;
+        fleet.come_online(managed).await;
+        fleet.control_plane.start();
+        swept(&fleet).await;
+        fleet.clock.set(began + TimeDelta::hours(hours));
+        swept(&fleet).await;
+        fleet.clock.advance(Duration::from_secs(85));
+        swept(&fleet).await;
+        for id in [external, managed] {
+            assert_eq!(fleet.row(id).await.status, Status::Online, "{hours}");
+        }
+        // One goes on beating, the other is silent for good.
+        fleet.beat(managed, &fleet.token(managed)).await.unwrap();
+        fleet.clock.advance(Duration::from_secs(10));
+        fleet.until(external, Status::AwaitingAgent).await;
+        fleet.clock.advance(Duration::from_secs(120));
+        swept(&fleet).await;
+        assert_eq!(fleet.row(managed).await.status, Status::Online, "{hours}");
+        fleet.clock.advance(Duration::from_secs(60));
+        fleet.backend.called(Operation::Start, 2).await;
+        fleet.down().await;
+    }
 }

@@ -3,6 +3,7 @@
 mod calling;
 mod deleting;
 mod fleet;
+mod idle;
 mod losing;
 mod machines;
 mod orphans;

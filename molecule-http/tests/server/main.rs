@@ -10,6 +10,7 @@ mod fuzz;
 mod gates;
 mod hangup;
 mod input;
+mod kills;
 mod machines;
 mod openapi;
 mod operations;
