@@ -58,7 +58,7 @@ fn is_for_tests(item: &syn::Item) -> bool {
     };
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
-        list.path.is_ident("cfg") && list.tokens.to_string() == "test"
+        list.path.is_ident("cfg") && matches!(&*list.tokens.to_string(), "test" | "feature = \"testing\"")
     })
 }
 
@@ -98,7 +98,8 @@ mod tests {
         let text = "const A: &str = \"one\";\n\
                     statements! {\n B = \"two \\\n three\";\n}\n\
                     fn f() { g(r#\"four\"#, b\"not text\", 'x', 5); }\n\
-                    #[cfg(test)]\nmod tests { const C: &str = \"left out\"; }\n";
+                    #[cfg(test)]\nmod tests { const C: &str = \"left out\"; }\n\
+                    #[cfg(feature = \"testing\")]\nmod suite { const D: &str = \"left out\"; }\n";
         let source = Source::parse("a.rs", text).unwrap();
         let expected = [(1, "one"), (3, "two three"), (6, "four")];
         assert_eq!(source.strings(), expected.map(|(line, text)| (line, text.to_owned())));
