@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{identity::SessionSource, net::Policy};
+use crate::{identity::SessionSource, net::Policy, templates::Templates};
 
 /// How a control plane behaves. [`Default`] is what a server on this host's loopback uses.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub address_policy: Policy,
     /// Host folders that workspaces may be given, with all below them. None by default.
     pub workspace_roots: Vec<PathBuf>,
+    /// What workspaces are made from, and which runtimes there are.
+    pub templates: Templates,
     /// How long an external workspace may be silent.
     pub external_silence: Duration,
     /// How long any other workspace may be silent.
@@ -82,6 +84,7 @@ impl Default for Config {
             sessions: None,
             address_policy: Policy::Strict,
             workspace_roots: Vec::new(),
+            templates: Templates::default(),
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
             provision_timeout: None,
@@ -110,7 +113,8 @@ impl Default for Config {
 impl Config {
     /// How long a try at bringing up a workspace of `runtime` may take: the one answer for sweeps and clients.
     pub fn provision_timeout_for(&self, runtime: &str) -> Duration {
-        self.provision_timeout.unwrap_or(match runtime {
+        let of_template = || self.templates.provision_timeout_for(runtime);
+        self.provision_timeout.or_else(of_template).unwrap_or(match runtime {
             "hermes" => Duration::from_secs(30 * 60),
             _ => Duration::from_secs(10 * 60),
         })
@@ -131,6 +135,13 @@ mod tests {
         let minutes = |n: u64| Duration::from_secs(n * 60);
         let config = Config::default();
         assert_eq!(config.provision_timeout_for("hermes"), minutes(30));
+        assert_eq!(config.provision_timeout_for("claude-code"), minutes(10));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let yaml = "runtime: hermes\nruntime_config: {provision_timeout_seconds: 120}";
+        std::fs::write(dir.path().join("a/config.yaml"), yaml).unwrap();
+        let config = Config { templates: Templates::open(Some(dir.path().to_owned()), None), ..config };
+        assert_eq!(config.provision_timeout_for("hermes"), minutes(2));
         assert_eq!(config.provision_timeout_for("claude-code"), minutes(10));
         let config = Config { provision_timeout: Some(minutes(1)), ..config };
         assert_eq!(config.provision_timeout_for("hermes"), minutes(1));

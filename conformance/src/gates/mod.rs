@@ -1,6 +1,7 @@
 //! What the sources of this repository must not do, read from their syntax trees.
 
 mod backend_stops;
+mod provider_drift;
 mod sources;
 mod status_literals;
 
@@ -37,6 +38,12 @@ pub const GATES: &[Gate] = &[
         check: backend_stops::check,
     },
 ];
+
+/// Reads files of the repository that must agree, and says where they do not.
+type Comparison = fn(&Path) -> Result<Vec<Violation>, String>;
+
+/// What must agree beside the sources.
+const COMPARISONS: &[(&str, Comparison)] = &[("providers_agree", provider_drift::check)];
 
 /// A place where a rule is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,11 +83,17 @@ impl fmt::Display for Outcome {
         for (gate, violation) in &self.violations {
             writeln!(f, "{violation} ({gate})")?;
         }
-        write!(f, "{} files, {} gates, {} violations", self.files, GATES.len(), self.violations.len())
+        write!(
+            f,
+            "{} files, {} gates, {} violations",
+            self.files,
+            GATES.len() + COMPARISONS.len(),
+            self.violations.len()
+        )
     }
 }
 
-/// Holds the production sources below `root`, the root of the repository, against every gate.
+/// Holds the production sources below `root`, the root of the repository, against every gate, and compares what must agree.
 ///
 /// # Errors
 /// Where a source can't be read or is no Rust.
@@ -90,7 +103,11 @@ pub fn run(root: &Path) -> Result<Outcome, String> {
         let found = sources.iter().flat_map(gate.check);
         found.map(|violation| (gate.name, violation)).collect::<Vec<_>>()
     });
-    Ok(Outcome { files: sources.len(), violations: violations.collect() })
+    let mut violations: Vec<_> = violations.collect();
+    for (name, compare) in COMPARISONS {
+        violations.extend(compare(root)?.into_iter().map(|violation| (*name, violation)));
+    }
+    Ok(Outcome { files: sources.len(), violations })
 }
 
 #[cfg(test)]

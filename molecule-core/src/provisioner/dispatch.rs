@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::{
     events::EventKind,
     id::{AttemptId, WorkspaceId},
     identity,
+    templates::ConfigSource,
     workspace::{Status, Workspace, restart_context::RestartContext},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) restart: Option<Source>,
     /// Forget the agent's conversation first.
     pub(crate) reset_session: bool,
+    /// What goes into the configuration folder.
+    pub(crate) config: ConfigSource,
 }
 
 impl ControlPlane {
@@ -57,7 +60,8 @@ impl ControlPlane {
             let outcome = AssertUnwindSafe(this.run(&job, &given_up)).catch_unwind().await;
             let failure = outcome.unwrap_or_else(|panic| Err(from_panic(&*panic))).err();
             if let Some(failure) = failure {
-                this.fail_attempt(id, job.attempt, &failure, false, json!({})).await;
+                let extra = failure.members().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                this.fail_attempt(id, job.attempt, &failure, false, Value::Object(extra)).await;
             }
             this.inner.attempts.end(id, job.attempt);
         });
@@ -117,13 +121,12 @@ impl ControlPlane {
         }
         let (kept, issued) = identity::issue(workspace.id, Some(job.attempt), &*self.inner.entropy, self.now());
         let env = self.environment(workspace).await?;
-        let mut spec = prepare::spec(workspace, env, &self.inner.config, &issued.token);
+        // What its user made of an earlier configuration survives.
+        let holds = job.config == ConfigSource::Keep && self.has_config(workspace.id).await?;
+        let files = self.config_files(workspace, &job.config, holds, &env).await?;
+        let mut spec = prepare::spec(workspace, env, files, &self.inner.config, &issued.token);
         spec.reset_session = job.reset_session;
         let names = spec.env.keys().cloned().collect();
-        if job.restart.is_some() && self.has_config(workspace.id).await? {
-            // What its user made of it survives.
-            spec.files.retain(|file| file.path != prepare::CONFIG_FILE);
-        }
         let (url, instance) = match &self.inner.backend {
             Backend::None => return Err(super::no_backend()),
             Backend::Local { provisioner, .. } => {
@@ -233,11 +236,11 @@ impl ControlPlane {
         attempt: AttemptId,
         failure: &Error,
         may_still_come: bool,
-        extra: serde_json::Value,
+        extra: Value,
     ) -> bool {
         tracing::error!(workspace.id = %id, attempt = %attempt, error = failure.detail(), "provisioning failed");
         let mut payload = json!({"error": failure.message()});
-        if let (Some(payload), serde_json::Value::Object(extra)) = (payload.as_object_mut(), extra) {
+        if let (Some(payload), Value::Object(extra)) = (payload.as_object_mut(), extra) {
             payload.extend(extra);
         }
         let event = self.event(EventKind::WorkspaceProvisionFailed, id, payload);

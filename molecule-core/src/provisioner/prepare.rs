@@ -17,27 +17,21 @@ pub(crate) const CONFIG_FILE: &str = "config.yaml";
 pub(crate) fn spec(
     workspace: &Workspace,
     env: BTreeMap<String, String>,
+    mut files: Vec<ConfigFile>,
     config: &Config,
     token: &SecretString,
 ) -> StartSpec {
-    let model = env.get("MODEL").map(String::as_str);
+    files.push(ConfigFile {
+        path: ".auth_token".to_owned(),
+        contents: token.expose_secret().as_bytes().to_vec(),
+        private: true,
+    });
     StartSpec {
         workspace_id: workspace.id,
         name: workspace.name.clone(),
         runtime: workspace.runtime.clone(),
         tier: workspace.tier,
-        files: vec![
-            ConfigFile {
-                path: CONFIG_FILE.to_owned(),
-                contents: config_yaml(workspace, model).into_bytes(),
-                private: false,
-            },
-            ConfigFile {
-                path: ".auth_token".to_owned(),
-                contents: token.expose_secret().as_bytes().to_vec(),
-                private: true,
-            },
-        ],
+        files,
         env,
         workspace_dir: match workspace.workspace_access {
             Access::None => None,
@@ -58,7 +52,8 @@ pub(crate) fn inbound_secret_file(secret: &SecretString) -> ConfigFile {
     }
 }
 
-fn config_yaml(workspace: &Workspace, model: Option<&str>) -> String {
+/// The configuration of a workspace that no template is named for.
+pub(crate) fn generated_config(workspace: &Workspace, model: Option<&str>) -> String {
     let default_model = match workspace.runtime.as_str() {
         DEFAULT_RUNTIME => "sonnet",
         _ => "anthropic:claude-opus-4-7",

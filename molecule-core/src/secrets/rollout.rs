@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::{
     control_plane::{Backend, ControlPlane},
-    error::Result,
+    error::{ErrorKind, Result},
     id::WorkspaceId,
     provisioner::stop::Source,
     workspace::Status,
@@ -68,6 +68,11 @@ impl ControlPlane {
                 || self.refuse_below_paused(&workspace).await.is_err()
             {
                 return Ok(());
+            }
+            match self.refuse_below_paused(&workspace).await {
+                // It takes the change up when that one is resumed.
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(()),
+                other => other?,
             }
             if self.begin_attempt(workspace, Source::AutoRestart, false).await? {
                 // Whoever is late keeps only its own place.

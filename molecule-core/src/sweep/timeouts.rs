@@ -24,6 +24,8 @@ impl ControlPlane {
     /// Looks at every try that is under way, once.
     pub(crate) async fn sweep_timeouts(&self) -> Result<()> {
         let jumped_at = self.inner.jumps.last(&*self.inner.clock);
+        // What templates say of time may have changed.
+        self.inner.config.templates.list().await;
         for row in self.inner.store.provisioning().await? {
             let timeout = self.inner.config.provision_timeout_for(&row.runtime);
             let limit = TimeDelta::from_std(timeout).unwrap_or(TimeDelta::MAX);

@@ -1,3 +1,16 @@
-//! Templates: what workspaces are made from, and which provider serves which model.
+//! Templates: what workspaces are made from, which runtimes there are, and which provider serves which model.
 
+mod catalog;
+mod config;
 pub mod derive;
+mod files;
+mod folder;
+mod import;
+mod manifest;
+
+pub(crate) use self::{catalog::ConfigSource, config::required_env};
+pub use self::{
+    config::{ModelOption, ProviderEntry, Template},
+    folder::Templates,
+    import::{Import, Imported},
+};

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     id::WorkspaceId,
     secrets::{check_key, check_value},
+    templates::{Template, Templates},
 };
 
 /// The runtime of a workspace whose maker named none.
@@ -17,9 +18,6 @@ pub const DEFAULT_RUNTIME: &str = "claude-code";
 
 /// The runtime of a workspace whose agent runs somewhere else and only reports in.
 pub const EXTERNAL_RUNTIME: &str = "external";
-
-/// The runtimes that this build knows images and commands for.
-pub(crate) const MANAGED_RUNTIMES: [&str; 4] = [DEFAULT_RUNTIME, "hermes", "openclaw", "codex"];
 
 /// The tier of a workspace whose maker named none.
 const DEFAULT_TIER: i32 = 3;
@@ -33,6 +31,8 @@ pub struct CreateWorkspace {
     pub role: Option<String>,
     /// 1 to 4; 0 stands for 3.
     pub tier: i32,
+    /// The folder of a template, whose runtime and model are taken where the request names none; empty is none.
+    pub template: Option<String>,
     /// At most 100 characters; empty is none.
     pub model: Option<String>,
     /// At most 100 characters; unknown or empty stands for [`DEFAULT_RUNTIME`].
@@ -88,8 +88,19 @@ pub(crate) struct Checked {
 }
 
 impl CreateWorkspace {
+    /// Takes from `template` what the request leaves open.
+    pub(crate) fn fill_in(&mut self, template: &Template) {
+        let open = |given: &Option<String>| given.as_ref().is_none_or(|given| given.trim().is_empty());
+        if open(&self.model) {
+            self.model = Some(template.model.clone());
+        }
+        if open(&self.runtime) {
+            self.runtime = Some(template.runtime.clone());
+        }
+    }
+
     /// Checks every rule that needs nothing but the request.
-    pub(crate) fn check(self) -> Result<Checked> {
+    pub(crate) fn check(self, templates: &Templates) -> Result<Checked> {
         if self.name.trim().is_empty() {
             return Err(Error::invalid("invalid workspace payload").with_member("detail", "name is required"));
         }
@@ -111,7 +122,8 @@ impl CreateWorkspace {
             return Err(Error::invalid("invalid workspace access")
                 .with_member("detail", format!("{workspace_access} needs workspace_dir")));
         }
-        let runtime = if self.external { EXTERNAL_RUNTIME.to_owned() } else { sanitize_runtime(self.runtime) };
+        let runtime =
+            if self.external { EXTERNAL_RUNTIME.to_owned() } else { sanitize_runtime(self.runtime, templates) };
         let url = self.url.map(|url| url.trim().to_owned()).filter(|url| !url.is_empty());
         if url.is_some() && runtime != EXTERNAL_RUNTIME {
             return Err(invalid_fields("url is for external workspaces; the backend assigns it to others"));
@@ -168,11 +180,10 @@ pub(super) fn broken_rule(field: &str, text: &str, most: usize) -> Option<String
     }
 }
 
-pub(super) fn sanitize_runtime(runtime: Option<String>) -> String {
+pub(super) fn sanitize_runtime(runtime: Option<String>, templates: &Templates) -> String {
     let runtime = runtime.unwrap_or_default();
     match runtime.trim() {
-        EXTERNAL_RUNTIME => EXTERNAL_RUNTIME.to_owned(),
-        known if MANAGED_RUNTIMES.contains(&known) => known.to_owned(),
+        known if templates.runtimes().contains(known) => known.to_owned(),
         other => {
             if !other.is_empty() {
                 tracing::warn!(runtime = other, "unknown runtime, using {DEFAULT_RUNTIME}");
@@ -196,7 +207,7 @@ mod tests {
 
     #[test]
     fn fills_in_the_defaults() {
-        let checked = named("hello").check().unwrap();
+        let checked = named("hello").check(&Templates::default()).unwrap();
         assert_eq!((checked.tier, checked.max_concurrent_tasks), (3, 1));
         assert_eq!(checked.runtime, "claude-code");
         assert_eq!(checked.delivery_mode, DeliveryMode::Push);
@@ -208,24 +219,24 @@ mod tests {
             [("", "claude-code"), (" hermes ", "hermes"), ("langgraph", "claude-code"), ("external", "external")]
         {
             let request = CreateWorkspace { runtime: Some(given.to_owned()), ..named("a") };
-            assert_eq!(request.check().unwrap().runtime, expected, "{given:?}");
+            assert_eq!(request.check(&Templates::default()).unwrap().runtime, expected, "{given:?}");
         }
     }
 
     #[test]
     fn an_external_workspace_without_a_url_polls_unless_it_says_otherwise() {
         let external = CreateWorkspace { external: true, ..named("a") };
-        assert_eq!(external.clone().check().unwrap().delivery_mode, DeliveryMode::Poll);
+        assert_eq!(external.clone().check(&Templates::default()).unwrap().delivery_mode, DeliveryMode::Poll);
         let push = CreateWorkspace { delivery_mode: Some(DeliveryMode::Push), ..external.clone() };
-        assert_eq!(push.check().unwrap().delivery_mode, DeliveryMode::Push);
+        assert_eq!(push.check(&Templates::default()).unwrap().delivery_mode, DeliveryMode::Push);
         let with_url = CreateWorkspace { url: Some("https://agent.example".to_owned()), ..external };
-        assert_eq!(with_url.check().unwrap().delivery_mode, DeliveryMode::Push);
+        assert_eq!(with_url.check(&Templates::default()).unwrap().delivery_mode, DeliveryMode::Push);
     }
 
     #[test]
     fn limits_count_characters() {
-        assert!(named(&"é".repeat(255)).check().is_ok());
-        let error = named(&"é".repeat(256)).check().unwrap_err();
+        assert!(named(&"é".repeat(255)).check(&Templates::default()).is_ok());
+        let error = named(&"é".repeat(256)).check(&Templates::default()).unwrap_err();
         assert_eq!(error.message(), "invalid workspace fields");
         assert_eq!(detail(&error), "name must be at most 255 characters");
     }
@@ -259,7 +270,7 @@ mod tests {
             ),
         ];
         for (request, message, expected) in cases {
-            let error = request.check().unwrap_err();
+            let error = request.check(&Templates::default()).unwrap_err();
             assert_eq!((error.message(), detail(&error).as_str()), (message, expected));
         }
     }

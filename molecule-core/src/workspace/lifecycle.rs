@@ -15,6 +15,7 @@ use crate::{
     identity, net,
     provisioner::dispatch::Job,
     store::NewWorkspace,
+    templates::ConfigSource,
 };
 
 /// How often a change is tried again after another change came in between.
@@ -38,7 +39,14 @@ impl ControlPlane {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a broken rule; nothing is kept then.
     pub async fn create(&self, request: CreateWorkspace) -> Result<Created> {
-        let checked = request.check()?;
+        let mut request = request;
+        let template = request.template.take().filter(|name| !name.is_empty());
+        let named = template.is_some();
+        let found = self.template_for_create(template).await?;
+        if let Some((_, template)) = &found {
+            request.fill_in(template);
+        }
+        let checked = request.check(&self.inner.config.templates)?;
         let workspace_dir = self.check_workspace_dir(checked.workspace_dir.as_deref()).await?;
         if let Some(parent) = checked.parent_id {
             self.existing(parent).await.map_err(|error| match error.kind() {
@@ -50,7 +58,12 @@ impl ControlPlane {
         if checked.runtime == super::EXTERNAL_RUNTIME {
             self.create_external(id, checked).await
         } else {
-            self.create_managed(id, checked, workspace_dir).await
+            let config = match found {
+                Some((folder, _)) => ConfigSource::Folder(folder),
+                None if named => self.config_of_runtime(&checked.runtime).await?,
+                None => ConfigSource::Generated,
+            };
+            self.create_managed(id, checked, workspace_dir, config).await
         }
     }
 
@@ -59,6 +72,7 @@ impl ControlPlane {
         id: WorkspaceId,
         checked: Checked,
         workspace_dir: Option<String>,
+        config: ConfigSource,
     ) -> Result<Created> {
         let attempt = self.new_attempt();
         let event = self.event(
@@ -75,7 +89,7 @@ impl ControlPlane {
         self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
         self.announce(event);
         let workspace = self.existing(id).await?;
-        self.provision(Job { workspace: workspace.clone(), attempt, restart: None, reset_session: false });
+        self.provision(Job { workspace: workspace.clone(), attempt, restart: None, reset_session: false, config });
         Ok(Created { workspace, auth_token: None })
     }
 

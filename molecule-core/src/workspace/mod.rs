@@ -26,7 +26,7 @@ pub use self::{
     lifecycle::Created,
     patch::{Patch, PatchOutcome},
     pause::Resumed,
-    restart::Restarted,
+    restart::{Restart, Restarted},
     status::{Status, Transition},
 };
 use crate::{

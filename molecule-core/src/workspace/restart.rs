@@ -12,7 +12,21 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     provisioner::{dispatch::Job, no_backend, stop::Source},
+    templates::ConfigSource,
 };
+
+/// How a workspace is brought up anew. [`Default`] leaves its conversation and its configuration alone.
+#[derive(Debug, Clone, Default)]
+pub struct Restart {
+    /// Forgets the agent's conversation, where the backend keeps one.
+    pub reset_session: bool,
+    /// Puts the files of this template into the configuration folder; empty is none.
+    pub template: String,
+    /// The same with the template that is called like the workspace, else with that of its runtime.
+    pub apply_template: bool,
+    /// The same with the folder below `org-templates` that is called like the workspace.
+    pub rebuild_config: bool,
+}
 
 /// What a restart did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +46,28 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace; [`ErrorKind::Unavailable`] without a backend;
     /// [`ErrorKind::Conflict`] below a paused workspace.
     pub async fn restart(&self, id: WorkspaceId, reset_session: bool) -> Result<Restarted> {
+        let restart = Restart { reset_session, ..Restart::default() };
+        self.restart_from(id, &restart).await.map(|(restarted, _)| restarted)
+    }
+
+    /// As [`ControlPlane::restart`], and says what the configuration of the workspace comes from: a template, or
+    /// `existing-volume`, which leaves what is there as it is.
+    ///
+    /// A template that is not there, or leads out of the folder of templates, is passed over.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::restart`].
+    pub async fn restart_from(&self, id: WorkspaceId, restart: &Restart) -> Result<(Restarted, String)> {
         for _ in 0..PATIENCE_WITH_RACES {
             let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
             if workspace.is_external() {
-                return Ok(Restarted::External);
+                return Ok((Restarted::External, String::new()));
             }
             self.demand_backend()?;
             self.refuse_below_paused(&workspace).await?;
-            if self.begin_attempt(workspace, Source::Restart, reset_session).await? {
-                return Ok(Restarted::Provisioning);
+            let (config, label) = self.config_for_restart(restart, &workspace).await?;
+            if self.begin_attempt_from(workspace, Source::Restart, restart.reset_session, config).await? {
+                return Ok((Restarted::Provisioning, label));
             }
         }
         Err(raced(id))
@@ -75,6 +102,17 @@ impl ControlPlane {
         source: Source,
         reset_session: bool,
     ) -> Result<bool> {
+        self.begin_attempt_from(workspace, source, reset_session, ConfigSource::Keep).await
+    }
+
+    /// As [`ControlPlane::begin_attempt`], with what goes into the configuration folder.
+    async fn begin_attempt_from(
+        &self,
+        workspace: Workspace,
+        source: Source,
+        reset_session: bool,
+        config: ConfigSource,
+    ) -> Result<bool> {
         let step = workspace.status.to(Status::Provisioning)?;
         let attempt = self.new_attempt();
         let event = self.event(
@@ -86,7 +124,7 @@ impl ControlPlane {
             return Ok(false);
         }
         self.announce(event);
-        self.provision(Job { workspace, attempt, restart: Some(source), reset_session });
+        self.provision(Job { workspace, attempt, restart: Some(source), reset_session, config });
         Ok(true)
     }
 

@@ -1,11 +1,13 @@
 //! `molecule create`
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use molecule_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::to_value;
+
+use crate::paths;
 
 use super::{Session, client::REQUEST_TIMEOUT, names, output, wait};
 
@@ -20,12 +22,18 @@ pub(crate) struct CreateArgs {
     /// How much of the machine it gets
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
     tier: Option<u8>,
+    /// The template it is made from
+    #[arg(long)]
+    template: Option<String>,
     /// The kind of agent
     #[arg(long)]
     runtime: Option<String>,
     /// The model that the agent uses
     #[arg(long)]
     model: Option<String>,
+    /// A secret it is given: the name of a variable that holds it here; may be repeated
+    #[arg(long = "secret", value_name = "VARIABLE")]
+    secrets: Vec<String>,
     /// The workspace that leads it
     #[arg(long, value_name = "NAME|ID")]
     parent: Option<String>,
@@ -68,9 +76,13 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<&'a str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_id: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -131,6 +143,14 @@ pub(crate) async fn run(args: CreateArgs, session: &Session) -> Result<()> {
 }
 
 impl CreateArgs {
+    /// The named variables. Their values are no arguments: other users of this host could read those.
+    fn secrets(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<&str, String>> {
+        let value = |name: &String| {
+            environment(name).ok_or_else(|| Error::invalid(format!("--secret {name}: no variable of that name is set")))
+        };
+        self.secrets.iter().map(|name| Ok((name.as_str(), value(name)?))).collect()
+    }
+
     fn request(&self, parent_id: Option<String>) -> Result<Request<'_>> {
         let workspace_dir = match &self.dir {
             Some(dir) if !dir.is_absolute() => {
@@ -149,8 +169,10 @@ impl CreateArgs {
             name: &self.name,
             role: self.role.as_deref(),
             tier: self.tier,
+            template: self.template.as_deref(),
             runtime: self.runtime.as_deref(),
             model: self.model.as_deref(),
+            secrets: self.secrets(&paths::environment)?,
             parent_id,
             external: self.external,
             url: self.url.as_deref(),

@@ -16,6 +16,7 @@ mod router;
 mod routes;
 mod settings;
 mod state;
+mod templates;
 mod welcome;
 
 use std::{
@@ -277,6 +278,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         sessions: settings.edge.sessions(),
         address_policy: settings.address_policy,
         workspace_roots: settings.workspace_roots.clone(),
+        templates: templates::open(settings),
         external_silence: settings.external_silence.unwrap_or(default.external_silence),
         provision_timeout: settings.provision_timeout,
         health_tick: settings.health_tick.unwrap_or(default.health_tick),

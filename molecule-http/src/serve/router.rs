@@ -54,6 +54,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::secrets::delete_global))
         .routes(routes!(routes::secrets::list_admin, routes::secrets::set_admin))
         .routes(routes!(routes::secrets::delete_admin))
+        .routes(routes!(routes::templates::list))
+        .routes(routes!(routes::templates::import))
         .routes(routes!(routes::models::model, routes::models::set_model))
         .routes(routes!(routes::models::provider, routes::models::set_provider))
         .routes(routes!(routes::org_tokens::list, routes::org_tokens::mint))

@@ -82,6 +82,14 @@ pub(crate) struct ServeArgs {
     #[arg(env = "SECRETS_ENCRYPTION_OLD_KEYS", long, hide = true, hide_env_values = true, value_delimiter = ',')]
     secrets_encryption_old_keys: Vec<SecretString>,
 
+    /// The folder of templates, one folder below it for each.
+    #[arg(long, env = "CONFIGS_DIR", value_name = "DIR")]
+    configs_dir: Option<PathBuf>,
+
+    /// The file that says which runtimes there are.
+    #[arg(long, env = "WORKSPACE_MANIFEST_PATH", value_name = "FILE")]
+    manifest: Option<PathBuf>,
+
     /// Where agents reach this server, where that differs from the address it listens on.
     #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
     platform_url: Option<String>,
@@ -166,6 +174,8 @@ struct File {
     admin_token: Option<SecretString>,
     secrets_encryption_key: Option<SecretString>,
     secrets_encryption_old_keys: Vec<SecretString>,
+    configs_dir: Option<PathBuf>,
+    manifest: Option<PathBuf>,
     platform_url: Option<String>,
     external_platform_url: Option<String>,
     workspace_roots: Vec<PathBuf>,
@@ -191,6 +201,8 @@ pub(crate) struct Settings {
     pub(crate) welcome: bool,
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) cipher: Cipher,
+    pub(crate) configs_dir: Option<PathBuf>,
+    pub(crate) manifest: Option<PathBuf>,
     pub(crate) platform_url: Option<String>,
     pub(crate) external_platform_url: Option<String>,
     pub(crate) workspace_roots: Vec<PathBuf>,
@@ -242,6 +254,8 @@ impl ServeArgs {
             log: given(self.log).or(given(file.log)).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             welcome: self.welcome,
             admin_token: secret(self.admin_token).or(secret(file.admin_token)),
+            configs_dir: named(self.configs_dir).or(file.configs_dir),
+            manifest: named(self.manifest).or(file.manifest),
             cipher: cipher(
                 secret(self.secrets_encryption_key).or(secret(file.secrets_encryption_key)),
                 &old_keys,
@@ -281,6 +295,11 @@ fn days(number: u64) -> Duration {
 
 fn hours(number: u64) -> Duration {
     Duration::from_secs(number.saturating_mul(60 * 60))
+}
+
+/// An empty variable names nothing.
+fn named(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn given(text: Option<String>) -> Option<String> {

@@ -47,6 +47,19 @@ fn create_waits_until_the_workspace_is_online() {
 }
 
 #[test]
+fn create_takes_secrets_from_variables_and_names_the_missing_one() {
+    let (stub, binary) = making_alpha(&["provisioning", "online"]);
+    let binary = binary.env("API_KEY", "hunter2");
+    let outcome = binary.run(&["create", "alpha", "--template", "hermes", "--model", "grok/x", "--secret", "API_KEY"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let expected = json!({"name": "alpha", "template": "hermes", "model": "grok/x", "secrets": {"API_KEY": "hunter2"}});
+    assert_eq!(stub.seen()[0].body, expected);
+    assert!(!(outcome.stdout + &outcome.stderr).contains("hunter2"));
+    let expected = "error: --secret OTHER: no variable of that name is set";
+    assert_eq!(binary.fails(&["create", "alpha", "--secret", "OTHER"]), (1, expected.to_owned()));
+}
+
+#[test]
 fn create_in_json_prints_the_workspace_and_nothing_else() {
     let (_stub, binary) = making_alpha(&["provisioning", "online"]);
     let outcome = binary.run(&["create", "alpha", "--json"]);

@@ -29,4 +29,5 @@ mod stream;
 mod stub;
 #[path = "../../../molecule-core/tests/support/mod.rs"]
 mod support;
+mod templates;
 mod tokens;

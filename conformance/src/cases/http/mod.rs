@@ -9,6 +9,7 @@ mod inbound_secret;
 mod lifecycle;
 mod operations;
 mod registry;
+mod secrets;
 mod workspaces;
 
 use crate::{case::Case, http::Server};
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case<Server>> {
         activity::cases(),
         a2a::cases(),
         changes::cases(),
+        secrets::cases(),
     ]
     .into_iter()
     .flatten()

@@ -17,6 +17,7 @@ pub(crate) mod registry;
 pub(crate) mod secrets;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod templates;
 pub(crate) mod tokens;
 pub(crate) mod workspaces;
 

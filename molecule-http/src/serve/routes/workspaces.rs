@@ -11,9 +11,11 @@ use axum::{
 use chrono::{DateTime, Utc};
 use molecule_core::{
     Error,
+    config::Config,
     id::WorkspaceId,
     workspace::{
-        Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restarted, Snippets, Status, Workspace,
+        Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restart, Restarted, Snippets, Status,
+        Workspace,
     },
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -66,7 +68,7 @@ pub(crate) struct CreateRequest {
     secrets: Option<BTreeMap<String, SecretString>>,
     /// Not kept by this build: naming any is refused rather than forgotten.
     initial_memories: Option<Vec<Value>>,
-    /// Not known to this build: naming one is refused rather than forgotten.
+    /// The folder of a template, as `GET /templates` names it.
     template: Option<String>,
 }
 
@@ -89,10 +91,6 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
                 "initial memories cannot be kept by this build; create the workspace without them",
             ));
         }
-        if given(request.template).is_some() {
-            return Err(Error::invalid("invalid template")
-                .with_member("detail", "this build has no templates; leave template out"));
-        }
         let invalid_access = |_| Error::invalid("invalid workspace access");
         let invalid_mode = |_| Error::invalid("delivery_mode must be 'push' or 'poll'");
         let invalid_parent = |_| Error::invalid(BAD_PAYLOAD).with_member("detail", "parent_id must be a UUID");
@@ -100,6 +98,7 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
             name: request.name,
             role: request.role,
             tier: request.tier.unwrap_or_default(),
+            template: request.template,
             model: request.model,
             runtime: request.runtime,
             external: request.external.unwrap_or_default(),
@@ -181,6 +180,9 @@ pub(crate) struct WorkspaceView {
     x: f64,
     y: f64,
     collapsed: bool,
+    /// How long bringing it up may take, where a template of its runtime says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provision_timeout_ms: Option<u64>,
     last_heartbeat_at: Option<DateTime<Utc>>,
     last_outbound_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
@@ -200,8 +202,10 @@ pub(crate) struct ListedView {
     budget_limit: Option<i64>,
 }
 
-impl From<Workspace> for WorkspaceView {
-    fn from(workspace: Workspace) -> Self {
+impl WorkspaceView {
+    fn new(workspace: Workspace, config: &Config) -> Self {
+        let timed = config.templates.provision_timeout_for(&workspace.runtime).is_some();
+        let timeout = timed.then(|| config.provision_timeout_for(&workspace.runtime).as_millis());
         Self {
             id: workspace.id.as_uuid(),
             name: workspace.name,
@@ -219,6 +223,7 @@ impl From<Workspace> for WorkspaceView {
             x: workspace.x,
             y: workspace.y,
             collapsed: workspace.collapsed,
+            provision_timeout_ms: timeout.and_then(|timeout| timeout.try_into().ok()),
             last_heartbeat_at: workspace.last_heartbeat_at,
             last_outbound_at: workspace.last_outbound_at,
             created_at: workspace.created_at,
@@ -226,15 +231,15 @@ impl From<Workspace> for WorkspaceView {
     }
 }
 
-impl From<Workspace> for ListedView {
-    fn from(workspace: Workspace) -> Self {
+impl ListedView {
+    fn new(workspace: Workspace, config: &Config) -> Self {
         Self {
             last_sample_error: workspace.last_sample_error.clone().unwrap_or_default(),
             current_task: workspace.current_task.clone().unwrap_or_default(),
             workspace_dir: workspace.workspace_dir.clone(),
             monthly_spend: workspace.monthly_spend,
             budget_limit: workspace.budget_limit,
-            workspace: workspace.into(),
+            workspace: WorkspaceView::new(workspace, config),
         }
     }
 }
@@ -344,7 +349,7 @@ fn url_of_this_request(headers: &HeaderMap) -> String {
         (status = 503, body = ErrorView)))]
 pub(crate) async fn list(State(app): State<AppState>, _: Operator) -> ApiResult<Json<Vec<ListedView>>> {
     let workspaces = app.control_plane.workspaces().await?;
-    Ok(Json(workspaces.into_iter().map(ListedView::from).collect()))
+    Ok(Json(workspaces.into_iter().map(|workspace| ListedView::new(workspace, app.control_plane.config())).collect()))
 }
 
 /// Shows one workspace; 410 for one that was removed.
@@ -366,7 +371,7 @@ pub(crate) async fn read(
         });
         return Ok((StatusCode::GONE, Json(body)).into_response());
     }
-    Ok(Json(WorkspaceView::from(workspace)).into_response())
+    Ok(Json(WorkspaceView::new(workspace, app.control_plane.config())).into_response())
 }
 
 /// Removes a workspace and, when confirmed, all below it.
@@ -416,13 +421,17 @@ pub(crate) async fn restart(
 ) -> ApiResult<Json<Value>> {
     let request: RestartRequest =
         if body.0.trim_ascii().is_empty() { RestartRequest::default() } else { body.parse("invalid JSON body")? };
-    if request.apply_template || request.rebuild_config || !request.template.is_empty() {
-        return Err(Error::invalid("this build has no templates; restart without choosing one").into());
-    }
     let reset = request.reset || is_true(query.reset.as_deref());
-    Ok(Json(match app.control_plane.restart(id, reset).await? {
+    let restart = Restart {
+        reset_session: reset,
+        template: request.template,
+        apply_template: request.apply_template,
+        rebuild_config: request.rebuild_config,
+    };
+    let (restarted, config_dir) = app.control_plane.restart_from(id, &restart).await?;
+    Ok(Json(match restarted {
         Restarted::Provisioning => {
-            json!({"status": "provisioning", "config_dir": "existing-volume", "reset_session": reset})
+            json!({"status": "provisioning", "config_dir": config_dir, "reset_session": reset})
         }
         Restarted::External => json!({
             "status": "noop",

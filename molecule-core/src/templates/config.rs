@@ -1,0 +1,228 @@
+//! `config.yaml`, as far as the control plane reads it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// A template, as it is offered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Template {
+    /// The name of its folder.
+    pub id: String,
+    /// The name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// How much its workspaces may use and do; 0 where it does not say.
+    pub tier: i32,
+    /// The runtime that it is for.
+    pub runtime: String,
+    /// The model that is used where none is chosen.
+    pub model: String,
+    /// What its agents know to do.
+    pub skills: Vec<String>,
+    /// The models to choose from.
+    pub models: Vec<ModelOption>,
+    /// The variables that its agents cannot do without.
+    pub required_env: Vec<String>,
+    /// The providers to choose from, by name.
+    pub providers: Vec<String>,
+    /// What is known of providers; not the same list.
+    pub provider_registry: Vec<ProviderEntry>,
+    /// How long bringing up one of its workspaces may take, where it says.
+    pub provision_timeout: Option<Duration>,
+}
+
+/// A model to choose.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct ModelOption {
+    /// What is stored.
+    #[serde(deserialize_with = "or_default")]
+    pub id: String,
+    /// The name for people; may be empty.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// The variables that it needs.
+    #[serde(deserialize_with = "or_default")]
+    pub required_env: Vec<String>,
+}
+
+/// What a template says of a provider. Everything but the name may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "each is named like the key that it is read from")]
+pub struct ProviderEntry {
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub auth_mode: String,
+    #[serde(deserialize_with = "or_default")]
+    pub model_prefixes: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub model_aliases: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub base_url: String,
+    #[serde(deserialize_with = "or_default")]
+    pub auth_env: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    #[serde(deserialize_with = "or_default")]
+    name: String,
+    #[serde(deserialize_with = "or_default")]
+    description: String,
+    #[serde(deserialize_with = "or_default")]
+    tier: i32,
+    #[serde(deserialize_with = "or_default")]
+    runtime: String,
+    #[serde(deserialize_with = "or_default")]
+    model: String,
+    #[serde(deserialize_with = "or_default")]
+    skills: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    models: Vec<ModelOption>,
+    #[serde(deserialize_with = "or_default")]
+    providers: Vec<ProviderEntry>,
+    #[serde(deserialize_with = "or_default")]
+    runtime_config: RuntimeConfig,
+    #[serde(deserialize_with = "or_default")]
+    env: Env,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RuntimeConfig {
+    #[serde(deserialize_with = "or_default")]
+    model: String,
+    #[serde(deserialize_with = "or_default")]
+    models: Vec<ModelOption>,
+    #[serde(deserialize_with = "or_default")]
+    required_env: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    providers: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    provision_timeout_seconds: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Env {
+    #[serde(deserialize_with = "or_default")]
+    required: Vec<String>,
+}
+
+/// A key without a value counts as left out.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Why a file cannot be read, in one line.
+fn read(yaml: &str) -> Result<File, String> {
+    let parsed: Result<Option<File>, _> = serde_saphyr::from_str(yaml);
+    parsed.map(Option::unwrap_or_default).map_err(|error| {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    })
+}
+
+impl Template {
+    /// The template that `yaml` in the folder `id` describes, or why it cannot be read.
+    pub(super) fn parse(id: &str, yaml: &str) -> Result<Self, String> {
+        let File { name, description, tier, runtime, model, skills, models, providers, runtime_config, env } =
+            read(yaml)?;
+        let first = |one: Vec<String>, other| if one.is_empty() { other } else { one };
+        Ok(Self {
+            id: id.to_owned(),
+            name,
+            description,
+            tier,
+            runtime,
+            model: if model.is_empty() { runtime_config.model } else { model },
+            skills,
+            models: if runtime_config.models.is_empty() { models } else { runtime_config.models },
+            required_env: first(runtime_config.required_env, env.required),
+            providers: runtime_config.providers,
+            provider_registry: providers,
+            provision_timeout: u64::try_from(runtime_config.provision_timeout_seconds)
+                .ok()
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+        })
+    }
+}
+
+/// The variables without which an agent of this configuration cannot start, or why it cannot be read.
+pub(crate) fn required_env(yaml: &str) -> Result<Vec<String>, String> {
+    read(yaml).map(|file| file.runtime_config.required_env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_offered_and_passes_over_the_rest() {
+        let yaml = r#"
+name: "Claude # Code"   # a comment
+description: d
+tier: 2
+runtime: 'claude-code'
+version: 1.0.0
+skills: [one, two]
+providers:
+  - {name: anthropic-oauth, auth_mode: oauth, model_aliases: [sonnet, opus], auth_env: [CLAUDE_CODE_OAUTH_TOKEN]}
+  - name: minimax
+    model_prefixes: [minimax-]
+    base_url: null
+    wire_api: chat
+runtime_config:
+  model: sonnet
+  timeout: 0
+  models:
+    - {id: sonnet, name: Sonnet, required_env: [CLAUDE_CODE_OAUTH_TOKEN]}
+  required_env: [CLAUDE_CODE_OAUTH_TOKEN]
+  providers: [anthropic-oauth, anthropic-api, minimax]
+  provision_timeout_seconds: 1200
+"#;
+        let template = Template::parse("claude-code-default", yaml).unwrap();
+        assert_eq!((template.name.as_str(), template.runtime.as_str()), ("Claude # Code", "claude-code"));
+        assert_eq!((template.model.as_str(), template.tier), ("sonnet", 2));
+        assert_eq!(template.providers, ["anthropic-oauth", "anthropic-api", "minimax"]);
+        let names: Vec<&str> = template.provider_registry.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["anthropic-oauth", "minimax"], "neither list is made from the other");
+        assert_eq!(template.provider_registry[1].base_url, "");
+        assert_eq!(template.provision_timeout, Some(Duration::from_secs(1200)));
+        assert_eq!(required_env(yaml).unwrap(), ["CLAUDE_CODE_OAUTH_TOKEN"]);
+    }
+
+    #[test]
+    fn what_stands_at_the_top_is_read_where_nothing_else_is_said() {
+        let yaml = "model: openai:gpt-4.1-mini\nmodels:\n  - id: a\nenv:\n  required: [OPENAI_API_KEY]\nruntime_config:\n  model: other\n";
+        let template = Template::parse("openclaw", yaml).unwrap();
+        assert_eq!((template.model.as_str(), template.models[0].id.as_str()), ("openai:gpt-4.1-mini", "a"));
+        assert_eq!(template.required_env, ["OPENAI_API_KEY"]);
+        assert_eq!(required_env(yaml).unwrap(), [] as [&str; 0], "that is a declaration only");
+    }
+
+    #[test]
+    fn nothing_is_required_of_a_template() {
+        for yaml in
+            ["", "---\n", "name:\nproviders:\nruntime_config:\n", "runtime_config: {provision_timeout_seconds: -5}"]
+        {
+            let expected = Template { id: "x".to_owned(), ..Template::default() };
+            assert_eq!(Template::parse("x", yaml), Ok(expected), "{yaml:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_or_no_yaml_is_malformed() {
+        for yaml in ["providers: [a, b]", "tier: two", "skills: one", "a: [", "- a", "runtime_config: 7", "a: &a [*a]"]
+        {
+            let error = Template::parse("x", yaml).unwrap_err();
+            assert!(!error.is_empty() && !error.contains('\n'), "{yaml:?}: {error:?}");
+        }
+    }
+}
