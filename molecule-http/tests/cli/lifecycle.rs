@@ -56,7 +56,7 @@ fn create_takes_secrets_from_variables_and_names_the_missing_one() {
     assert_eq!(stub.seen()[0].body, expected);
     assert!(!(outcome.stdout + &outcome.stderr).contains("hunter2"));
     let expected = "error: --secret OTHER: no variable of that name is set";
-    assert_eq!(binary.fails(&["create", "alpha", "--secret", "OTHER"]), (1, expected.to_owned()));
+    assert_eq!(binary.fails(&["create", "alpha", "--secret", "OTHER"]), (2, expected.to_owned()));
 }
 
 #[test]

@@ -40,7 +40,9 @@ async fn every_documented_route_is_there() {
             let path = path.replace("{id}", &id);
             let method: Method = method.to_uppercase().parse().unwrap();
             let reply = server.send(method.clone(), &path, Some(&server.token()), "").await;
-            assert!(![404, 405, 500].contains(&reply.status), "{method} {path}: {reply:?}");
+            // What a route cannot find it names.
+            let no_route = reply.status == 404 && reply.error() == "not found";
+            assert!(!no_route && ![405, 500].contains(&reply.status), "{method} {path}: {reply:?}");
             routes += 1;
         }
     }
