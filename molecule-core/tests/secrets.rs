@@ -210,6 +210,31 @@ async fn what_does_not_decrypt_fails_the_start_and_is_named_to_the_operator() {
 }
 
 #[tokio::test]
+async fn an_older_key_can_go_once_secrets_were_encrypted_anew() {
+    const NEW: &str = "another key of thirty-two bytes!";
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    // One kept under no key, one under the old one.
+    let plain = ControlPlane::builder(store.clone()).build().unwrap();
+    plain.set_global_secret("PLAIN", &"p".into()).await.unwrap();
+    assert_eq!(plain.renew_secrets().await.unwrap(), (0, 0), "without a key there is nothing to do");
+    let old = Fleet::over(store.clone(), KEY, None).control_plane;
+    let request = CreateWorkspace { external: true, secrets: secrets(&[("OWN", "o")]), ..named("a") };
+    let id = old.create(request).await.unwrap().workspace.id;
+    let with = |older: &[&str]| {
+        let older: Vec<SecretString> = older.iter().map(|key| SecretString::from(*key)).collect();
+        let cipher = Cipher::new(&NEW.into(), &older).unwrap();
+        ControlPlane::builder(store.clone()).cipher(cipher).build().unwrap()
+    };
+    assert_eq!(with(&[]).renew_secrets().await.unwrap(), (1, 1), "what cannot be read stays");
+    assert_eq!(with(&[KEY]).renew_secrets().await.unwrap(), (1, 0));
+    assert_eq!(with(&[KEY]).renew_secrets().await.unwrap(), (0, 0));
+    let values = with(&[]).secret_values(id).await.unwrap();
+    let values: Vec<(&str, &str)> = values.iter().map(|(key, value)| (key.as_str(), value.expose_secret())).collect();
+    assert_eq!(values, [("OWN", "o"), ("PLAIN", "p")]);
+    assert!(old.secret_values(id).await.is_err());
+}
+
+#[tokio::test]
 async fn a_broken_rule_leaves_no_workspace_behind() {
     let fleet = Fleet::new().await;
     for (key, value) in [("WORKSPACE_ID", "x"), ("A B", "x"), ("A", "nul\0")] {

@@ -3,6 +3,7 @@
 mod cipher;
 mod manage;
 mod model;
+mod renew;
 mod rollout;
 mod rules;
 

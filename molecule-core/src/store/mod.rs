@@ -51,7 +51,7 @@ pub(crate) use self::{
     delegations::Begun,
     memory::Condition,
     patch::{Patched, RowPatch},
-    secrets::{NewSecret, Secret},
+    secrets::{KeptSecret, NewSecret, Secret},
     sweeps::{Idle, Standing},
     tokens::Added,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},

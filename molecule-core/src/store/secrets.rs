@@ -32,6 +32,14 @@ statements! {
                   updated_at = excluded.updated_at";
     DELETE_OF = "DELETE FROM workspace_secrets WHERE workspace_id = $1 AND key = $2";
     DELETE_GLOBAL = "DELETE FROM global_secrets WHERE key = $1";
+    OTHERS_OF = "SELECT workspace_id, key, encrypted_value, encryption_version, key_id, created_at, updated_at \
+                 FROM workspace_secrets WHERE key_id IS DISTINCT FROM $1 ORDER BY workspace_id, key";
+    OTHERS_GLOBAL = "SELECT key, encrypted_value, encryption_version, key_id, created_at, updated_at \
+                     FROM global_secrets WHERE key_id IS DISTINCT FROM $1 ORDER BY key";
+    RESEAL_OF = "UPDATE workspace_secrets SET encrypted_value = $4, encryption_version = $5, key_id = $6 \
+                 WHERE workspace_id = $1 AND key = $2 AND encrypted_value = $3";
+    RESEAL_GLOBAL = "UPDATE global_secrets SET encrypted_value = $3, encryption_version = $4, key_id = $5 \
+                     WHERE key = $1 AND encrypted_value = $2";
     WITHOUT = "SELECT w.id FROM workspaces w WHERE w.status <> $2 AND w.runtime <> $3 AND NOT EXISTS \
                (SELECT 1 FROM workspace_secrets s WHERE s.workspace_id = w.id AND s.key = $1) \
                ORDER BY w.created_at, w.id";
@@ -61,6 +69,25 @@ where
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
+    }
+}
+
+/// A secret as it is kept, and whose it is; nobody's for a global one.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptSecret {
+    pub(crate) workspace_id: Option<WorkspaceId>,
+    pub(crate) secret: Secret,
+}
+
+impl<'r, R> sqlx::FromRow<'r, R> for KeptSecret
+where
+    R: sqlx::Row,
+    &'static str: sqlx::ColumnIndex<R>,
+    Secret: sqlx::FromRow<'r, R>,
+    WorkspaceId: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        Ok(Self { workspace_id: Some(row.try_get("workspace_id")?), secret: Secret::from_row(row)? })
     }
 }
 
@@ -145,6 +172,43 @@ impl Store {
             .execute(p)
             .await
             .map(|done| done.rows_affected() == 1))?)
+    }
+
+    /// Every secret that is not kept under the key, global ones last.
+    pub(crate) async fn secrets_under_other_keys(&self, key_id: &str) -> Result<Vec<KeptSecret>> {
+        let mut kept: Vec<KeptSecret> =
+            on_pool!(self.reader(), |p| sqlx::query_as(OTHERS_OF).bind(key_id).fetch_all(p).await)?;
+        let global: Vec<Secret> =
+            on_pool!(self.reader(), |p| sqlx::query_as(OTHERS_GLOBAL).bind(key_id).fetch_all(p).await)?;
+        kept.extend(global.into_iter().map(|secret| KeptSecret { workspace_id: None, secret }));
+        Ok(kept)
+    }
+
+    /// Keeps the same value in another form. False where it is no longer kept as `before`.
+    pub(crate) async fn reseal(&self, of: Option<WorkspaceId>, before: &Sealed, new: &NewSecret) -> Result<bool> {
+        let (key, sealed) = (&new.key, &new.sealed);
+        let done = match of {
+            Some(id) => on_pool!(self.writer(), |p| sqlx::query(RESEAL_OF)
+                .bind(id)
+                .bind(key)
+                .bind(&before.encrypted_value)
+                .bind(&sealed.encrypted_value)
+                .bind(sealed.encryption_version)
+                .bind(&sealed.key_id)
+                .execute(p)
+                .await
+                .map(|done| done.rows_affected()))?,
+            None => on_pool!(self.writer(), |p| sqlx::query(RESEAL_GLOBAL)
+                .bind(key)
+                .bind(&before.encrypted_value)
+                .bind(&sealed.encrypted_value)
+                .bind(sealed.encryption_version)
+                .bind(&sealed.key_id)
+                .execute(p)
+                .await
+                .map(|done| done.rows_affected()))?,
+        };
+        Ok(done == 1)
     }
 
     /// The managed workspaces that are not removed and have no secret of their own by that name, oldest first.

@@ -96,6 +96,11 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         listeners: Listeners::default(),
         external_url: settings.external_platform_url.clone(),
     };
+    match control_plane.renew_secrets().await? {
+        (0, 0) => {}
+        (renewed, 0) => tracing::info!(renewed, "secrets were encrypted anew; older keys are no longer needed"),
+        (renewed, unreadable) => tracing::error!(renewed, unreadable, "some secrets cannot be read: a key is missing"),
+    }
     control_plane.start();
     let servers = serve(listeners, &state, &stop);
     tracing::info!(%address, backend = control_plane.backend_name(), "listening");
