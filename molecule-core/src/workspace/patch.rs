@@ -11,6 +11,7 @@ use crate::{
     id::WorkspaceId,
     identity::{Credential, Exposure},
     store::{Patched, RowPatch},
+    templates::Templates,
 };
 
 /// What changes about a workspace. `None` leaves a member alone.
@@ -48,7 +49,7 @@ impl Patch {
     }
 
     /// Checks every rule that needs nothing but the request.
-    fn check(self) -> Result<RowPatch> {
+    fn check(self, templates: &Templates) -> Result<RowPatch> {
         let name = self.name.as_deref();
         if name.is_some_and(|name| name.trim().is_empty()) {
             return Err(Error::invalid("name must not be empty"));
@@ -68,7 +69,7 @@ impl Patch {
             role: self.role.map(|role| Some(role).filter(|role| !role.is_empty())),
             tier: self.tier,
             parent_id: self.parent_id,
-            runtime: self.runtime.map(|runtime| sanitize_runtime(Some(runtime))),
+            runtime: self.runtime.map(|runtime| sanitize_runtime(Some(runtime), templates)),
             workspace_dir: self.workspace_dir,
             position: self.position,
             collapsed: self.collapsed,
@@ -101,7 +102,7 @@ impl ControlPlane {
             })?;
         }
         let needs_restart = patch.workspace_dir.is_some();
-        let mut patch = patch.check()?;
+        let mut patch = patch.check(&self.inner.config.templates)?;
         let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
         if patch.runtime.as_deref().is_some_and(|runtime| (runtime == EXTERNAL_RUNTIME) != workspace.is_external()) {
             return Err(Error::invalid("a workspace stays external, or stays managed; create another one"));
@@ -148,7 +149,7 @@ mod tests {
             (tier(5), "tier must be 1 to 4"),
         ];
         for (patch, expected) in rows {
-            assert_eq!(patch.check().unwrap_err().message(), expected);
+            assert_eq!(patch.check(&Templates::default()).unwrap_err().message(), expected);
         }
     }
 
