@@ -53,6 +53,10 @@ pub struct Config {
     pub orphan_grace: Duration,
     /// How long the disk of a workload that no row knows is kept: the database may be the wrong one.
     pub orphan_disk_grace: Duration,
+    /// How often schedules are looked at for what is due.
+    pub schedule_tick: Duration,
+    /// How often requests for leave are looked at for those that waited too long.
+    pub approval_tick: Duration,
     /// How long a call to an agent may see no sign of life of it.
     pub a2a_idle: Duration,
     /// How long a call of one agent to another may take in all.
@@ -97,6 +101,8 @@ impl Default for Config {
             orphan_tick: Duration::from_secs(60),
             orphan_grace: Duration::from_secs(5 * 60),
             orphan_disk_grace: Duration::from_secs(24 * 60 * 60),
+            schedule_tick: Duration::from_secs(30),
+            approval_tick: Duration::from_secs(30),
             a2a_idle: Duration::from_secs(300),
             a2a_ceiling: Duration::from_secs(30 * 60),
             queue_tick: Duration::from_secs(5),

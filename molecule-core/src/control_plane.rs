@@ -12,6 +12,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
     registry::Runtime,
     relay::Relay,
+    schedules,
     secrets::Cipher,
     store::Store,
     sweep::{self, Jumps, Ticks},
@@ -53,6 +55,8 @@ pub(crate) struct Inner {
     /// Those who ask for the same inbound secret at once take turns.
     pub(crate) secret_gates: Gates,
     pub(crate) attempts: Attempts,
+    /// A place for each run of a schedule that may be under way.
+    pub(crate) runs: Arc<Semaphore>,
     pub(crate) http: reqwest::Client,
     /// Who is signed in elsewhere, where that counts here.
     pub(crate) sessions: Option<Sessions>,
@@ -180,6 +184,7 @@ impl Builder {
                 gates: Gates::default(),
                 secret_gates: Gates::default(),
                 attempts: Attempts::default(),
+                runs: Arc::new(Semaphore::new(schedules::RUNS_AT_ONCE)),
                 http: a2a::client()?,
                 sessions,
                 tasks: TaskTracker::new(),

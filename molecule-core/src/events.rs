@@ -88,6 +88,18 @@ event_kinds! {
     WorkspaceHeartbeat = "WORKSPACE_HEARTBEAT", false;
     /// The agent works on another task now.
     TaskUpdated = "TASK_UPDATED", false;
+    /// An agent asks leave for something.
+    ApprovalRequested = "APPROVAL_REQUESTED", true;
+    /// An agent below the workspace asks leave for something.
+    ApprovalEscalated = "APPROVAL_ESCALATED", true;
+    /// The agent may do what it asked leave for.
+    ApprovalApproved = "APPROVAL_APPROVED", true;
+    /// The agent may not do what it asked leave for.
+    ApprovalDenied = "APPROVAL_DENIED", true;
+    /// The agent was asked for what a schedule holds.
+    CronExecuted = "CRON_EXECUTED", true;
+    /// The agent was not asked for what a schedule holds, since it had no time.
+    CronSkipped = "CRON_SKIPPED", true;
     /// An agent answered a call that came from the canvas.
     A2aResponse = "A2A_RESPONSE", false;
     /// An agent handed a task to another.

@@ -123,6 +123,22 @@ id! {
     /// Names a row of the activity log.
     ActivityId, "activity ID"
 }
+id! {
+    /// Names a memory.
+    MemoryId, "memory ID"
+}
+id! {
+    /// Names a request for leave.
+    ApprovalId, "approval ID"
+}
+id! {
+    /// Names a step of a workflow that is done.
+    CheckpointId, "checkpoint ID"
+}
+id! {
+    /// Names what an agent is asked for at set times.
+    ScheduleId, "schedule ID"
+}
 
 id! {
     /// Names a message that is kept for an agent.

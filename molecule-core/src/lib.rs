@@ -58,7 +58,11 @@
 //! | [`activity`] | what agents did |
 //! | [`delegation`] | tasks that agents hand to one another |
 //! | [`events`] | what is told as it happens |
+//! | [`files`] | files on their way to an agent and back |
+//! | [`memory`] | what agents remember: values by key, and memories that others may find |
 //! | [`identity`] | credentials, and who they make the caller |
+//! | [`records`] | what agents ask leave for, how they are set up, how far their workflows came |
+//! | [`schedules`] | what agents are asked for at set times |
 //! | [`net`] | which addresses of agents may be called |
 //! | [`secrets`] | what agents are given in their environment, and how it is kept |
 //! | [`store`] | the database |
@@ -102,17 +106,25 @@ pub mod delegation;
 #[cfg(feature = "server")]
 pub mod events;
 #[cfg(feature = "server")]
+pub mod files;
+#[cfg(feature = "server")]
 mod gate;
 #[cfg(feature = "server")]
 pub mod identity;
+#[cfg(feature = "server")]
+pub mod memory;
 #[cfg(feature = "server")]
 pub mod net;
 #[cfg(feature = "server")]
 pub mod provisioner;
 #[cfg(feature = "server")]
+pub mod records;
+#[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
 mod relay;
+#[cfg(feature = "server")]
+pub mod schedules;
 #[cfg(feature = "server")]
 pub mod secrets;
 #[cfg(feature = "server")]

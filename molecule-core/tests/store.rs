@@ -2,11 +2,11 @@
 
 mod support;
 
-use molecule_core::{store::Store, testing::store_suite::CASES};
+use molecule_core::{store::Store, testing::store_suite::all};
 
 #[tokio::test]
 async fn postgres_passes_the_suite() {
-    for case in CASES {
+    for case in all() {
         let Some(database) = support::postgres_database().await else { return };
         let store = Store::connect(database.url()).await.unwrap();
         (case.run)(store.clone()).await;

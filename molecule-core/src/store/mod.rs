@@ -5,22 +5,28 @@
 
 pub(crate) mod activity;
 mod agents;
+mod approvals;
+mod checkpoints;
 pub(crate) mod clean;
+mod configuration;
 mod delegations;
 mod events;
 mod inbound_secrets;
 mod lifecycle;
+mod memories;
 pub(crate) mod memory;
 mod org_tokens;
 mod patch;
 mod peers;
 pub(crate) mod pool;
 mod queue;
+mod schedules;
 pub(crate) mod secrets;
 mod sweeps;
 mod telemetry;
 mod tokens;
 mod usage;
+mod values;
 mod workspaces;
 
 use std::{
@@ -43,17 +49,25 @@ use tracing::log::LevelFilter;
 
 pub use self::{
     agents::ActiveAgent,
+    approvals::{Approval, PendingApproval},
+    checkpoints::Checkpoint,
+    memories::{ExportedMemory, Memory as StoredMemory},
     org_tokens::{OrgToken, OrgTokenOwner},
+    schedules::Schedule,
     tokens::{Token, TokenOwner},
+    values::Value as StoredValue,
 };
 pub(crate) use self::{
     agents::NewAgent,
+    approvals::Verdict,
     delegations::Begun,
+    memories::MemoryQuery,
     memory::Condition,
     patch::{Patched, RowPatch},
     secrets::{KeptSecret, NewSecret, Secret},
     sweeps::{Idle, Standing},
     tokens::Added,
+    values::NewValue,
     workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
 use self::{
@@ -304,6 +318,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (6, "sweeps", include_str!("../../migrations/sqlite/0006_sweeps.sql")),
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
+    (9, "data", include_str!("../../migrations/sqlite/0009_data.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -315,6 +330,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (6, "sweeps", include_str!("../../migrations/postgres/0006_sweeps.sql")),
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
+    (9, "data", include_str!("../../migrations/postgres/0009_data.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {
@@ -364,17 +380,23 @@ pub mod gate {
         let modules = [
             ("activity", super::activity::STATEMENTS),
             ("agents", super::agents::STATEMENTS),
+            ("approvals", super::approvals::STATEMENTS),
+            ("checkpoints", super::checkpoints::STATEMENTS),
+            ("configuration", super::configuration::STATEMENTS),
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("lifecycle", super::lifecycle::STATEMENTS),
             ("org_tokens", super::org_tokens::STATEMENTS),
+            ("schedules", super::schedules::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),
             ("sweeps", super::sweeps::STATEMENTS),
             ("delegations", super::delegations::STATEMENTS),
             ("queue", super::queue::STATEMENTS),
             ("usage", super::usage::STATEMENTS),
             ("patch", super::patch::STATEMENTS),
+            ("memories", super::memories::STATEMENTS),
             ("tokens", super::tokens::STATEMENTS),
+            ("values", super::values::STATEMENTS),
             ("workspaces", super::workspaces::STATEMENTS),
         ];
         let pages = super::activity::pages().map(|(shape, sql)| (format!("activity::{shape}"), sql));
@@ -385,10 +407,12 @@ pub mod gate {
     pub fn statements_of(engine: Engine) -> Vec<(String, &'static str)> {
         match engine {
             Engine::Sqlite => vec![
+                ("memories::sqlite", super::memories::sqlite::STATEMENTS),
                 ("queue::sqlite", super::queue::sqlite::STATEMENTS),
                 ("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS),
             ],
             Engine::Postgres => vec![
+                ("memories::postgres", super::memories::postgres::STATEMENTS),
                 ("peers::postgres", super::peers::postgres::STATEMENTS),
                 ("queue::postgres", super::queue::postgres::STATEMENTS),
                 ("telemetry::postgres", super::telemetry::postgres::STATEMENTS),

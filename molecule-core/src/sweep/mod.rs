@@ -7,7 +7,7 @@ mod orphans;
 mod supervisor;
 mod timeouts;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::supervisor::Tick;
 pub(crate) use self::{jumps::Jumps, supervisor::Ticks};
@@ -16,6 +16,9 @@ use self::{
     supervisor::{every, supervise},
 };
 use crate::control_plane::{Backend, ControlPlane};
+
+/// How often values whose time is over are deleted. Nobody sees them in the meantime.
+const VALUES_TICK: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) fn start(control_plane: &ControlPlane) {
     let config = &control_plane.inner.config;
@@ -39,6 +42,9 @@ pub(crate) fn start(control_plane: &ControlPlane) {
             async move { this.sweep_orphans(&strays).await }
         });
     }
+    every(control_plane, "schedules", config.schedule_tick, |this| async move { this.run_schedules().await });
+    every(control_plane, "approvals", config.approval_tick, |this| async move { this.expire_approvals().await });
+    every(control_plane, "values", VALUES_TICK, |this| async move { this.purge_values().await });
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
 }
 

@@ -23,6 +23,8 @@ use crate::{
     workspace::{Access, DeliveryMode, Position, Status},
 };
 
+mod data;
+
 type Run = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One thing that a store does. It panics where the store does otherwise.
@@ -40,17 +42,23 @@ impl std::fmt::Debug for StoreCase {
     }
 }
 
+/// Every case.
+pub fn all() -> impl Iterator<Item = &'static StoreCase> {
+    [CASES, data::CASES].into_iter().flatten()
+}
+
 macro_rules! cases {
     ($($(#[doc = $name:literal])+ async fn $case:ident($store:ident: Store) $body:block)*) => {
         $(async fn $case($store: Store) $body)*
 
-        /// Every case: a function of this module cannot be left out.
-        pub const CASES: &[StoreCase] = &[$(StoreCase {
+        /// Every case of this module: none of its functions can be left out.
+        pub(super) const CASES: &[StoreCase] = &[$(StoreCase {
             name: concat!($($name),+).trim_ascii(),
             run: |store| Box::pin($case(store)),
         }),*];
     };
 }
+use cases;
 
 cases! {
     /// A workspace reads back as it was written, in every status
@@ -1033,7 +1041,7 @@ mod tests {
     #[tokio::test]
     async fn sqlite_in_memory_and_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        for (number, case) in CASES.iter().enumerate() {
+        for (number, case) in all().enumerate() {
             (case.run)(Store::connect("sqlite::memory:").await.unwrap()).await;
             let path = folder.path().join(format!("{number}.db"));
             (case.run)(Store::connect(&format!("sqlite:{}", path.display())).await.unwrap()).await;

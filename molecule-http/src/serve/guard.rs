@@ -1,6 +1,6 @@
 //! Extractors: they read a request, ask the library's gates, and refuse in the contract's words.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, error::Error as _};
 
 use axum::{
     body::Bytes,
@@ -11,6 +11,7 @@ use axum::{
         request::Parts,
     },
 };
+use http_body_util::LengthLimitError;
 use molecule_core::{
     Error, ErrorKind,
     id::{QueueId, TokenId, WorkspaceId},
@@ -149,7 +150,7 @@ impl FromRequestParts<AppState> for NamedDelegation {
 }
 
 /// The part of the path that its route calls `name`; none where it can't be read.
-async fn named(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
+pub(crate) async fn named(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, state).await.ok()?;
     params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
@@ -211,6 +212,25 @@ impl FromRequest<AppState> for Body {
                 Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))
             } else {
                 Error::invalid("failed to read request body")
+            })
+        })
+    }
+}
+
+/// The body of a request whose route has a limit of its own, in bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyUpTo<const LIMIT: usize>(pub(crate) Bytes);
+
+impl<const LIMIT: usize> FromRequest<AppState> for BodyUpTo<LIMIT> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
+        axum::body::to_bytes(request.into_body(), LIMIT).await.map(Self).map_err(|error| {
+            let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
+            ApiError(if too_large {
+                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {LIMIT} bytes"))
+            } else {
+                Error::invalid("failed to read request body").caused_by(error)
             })
         })
     }

@@ -9,6 +9,7 @@ mod guard;
 mod installation;
 mod listeners;
 mod metrics;
+mod named;
 mod operator_token;
 mod origin;
 mod remote;

@@ -118,6 +118,16 @@ impl Reply {
 }
 
 impl Server {
+    /// The id of its process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// What it is called with.
+    pub(crate) fn client(&self) -> &Client {
+        &self.http
+    }
+
     /// Where it is.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -7,7 +7,9 @@ mod changes;
 mod events;
 mod inbound_secret;
 mod lifecycle;
+mod memory;
 mod operations;
+mod records;
 mod registry;
 mod secrets;
 mod workspaces;
@@ -28,6 +30,8 @@ pub fn all() -> Vec<Case<Server>> {
         a2a::cases(),
         changes::cases(),
         secrets::cases(),
+        memory::cases(),
+        records::cases(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,301 @@
+//! What agents ask leave for and are asked for at set times, by a clock that is moved by hand.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use molecule_core::{
+    ControlPlane, ErrorKind,
+    config::Config,
+    id::WorkspaceId,
+    net::Policy,
+    records::{ApprovalStatus, AskApproval},
+    schedules::{NewSchedule, RunStatus, Schedule, SchedulePatch},
+    store::Store,
+    testing::ManualClock,
+    workspace::{CreateWorkspace, DeliveryMode},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn noon() -> DateTime<Utc> {
+    "2027-03-01T12:00:00Z".parse().unwrap()
+}
+
+fn replica(store: Store, clock: &ManualClock) -> ControlPlane {
+    let config = Config {
+        schedule_tick: Duration::from_millis(10),
+        approval_tick: Duration::from_millis(10),
+        address_policy: Policy::Development,
+        ..Config::default()
+    };
+    ControlPlane::builder(store).config(config).clock(Arc::new(clock.clone())).build().unwrap()
+}
+
+async fn in_memory(clock: &ManualClock) -> ControlPlane {
+    replica(Store::connect("sqlite::memory:").await.unwrap(), clock)
+}
+
+async fn external(plane: &ControlPlane, url: Option<&str>, parent_id: Option<WorkspaceId>) -> WorkspaceId {
+    let request = CreateWorkspace {
+        name: "e".to_owned(),
+        external: true,
+        url: url.map(str::to_owned),
+        delivery_mode: url.map(|_| DeliveryMode::Push),
+        parent_id,
+        ..CreateWorkspace::default()
+    };
+    plane.create(request).await.unwrap().workspace.id
+}
+
+#[expect(clippy::future_not_send, reason = "it is awaited where it is made")]
+async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("it did not happen that {what}"))
+}
+
+async fn told(plane: &ControlPlane, id: WorkspaceId) -> Vec<(String, serde_json::Value)> {
+    let events = plane.events(Some(id), 100).await.unwrap();
+    events.into_iter().rev().map(|event| (event.event_type, event.payload.unwrap_or_default())).collect()
+}
+
+fn ask(action: &str) -> AskApproval {
+    AskApproval { action: action.to_owned(), reason: Some("because".to_owned()), ..AskApproval::default() }
+}
+
+#[tokio::test]
+async fn a_request_is_told_to_the_parent_and_decided_once() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let parent = external(&plane, None, None).await;
+    let child = external(&plane, None, Some(parent)).await;
+    let asked = plane.ask_approval(child, ask("delete it")).await.unwrap();
+    let above = told(&plane, parent).await.pop().unwrap();
+    assert_eq!((above.0.as_str(), &above.1["from_workspace_id"]), ("APPROVAL_ESCALATED", &child.to_string().into()));
+    let own = told(&plane, child).await.pop().unwrap();
+    assert_eq!((own.0.as_str(), &own.1["approval_id"]), ("APPROVAL_REQUESTED", &asked.id.to_string().into()));
+
+    let wrong = plane.decide_approval(parent, asked.id, "approved", "human").await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::NotFound, "it is another workspace's");
+    for odd in ["", "pending", "escalated", "Approved"] {
+        let error = plane.decide_approval(child, asked.id, odd, "human").await.unwrap_err();
+        assert_eq!(error.message(), "decision must be 'approved' or 'denied'");
+    }
+    let tries = futures_util::future::join_all(
+        ["approved", "denied", "approved"].map(|decision| plane.decide_approval(child, asked.id, decision, "human")),
+    );
+    let taken: Vec<_> = tries.await.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(taken.len(), 1);
+    let decisions = told(&plane, child).await;
+    assert_eq!(decisions.iter().filter(|(kind, _)| kind.starts_with("APPROVAL_") && kind.ends_with("ED")).count(), 2);
+    assert_eq!(plane.approvals(child).await.unwrap()[0].status, taken[0]);
+    assert!(plane.pending_approvals().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answers_is_denied_by_time_and_told() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let id = external(&plane, None, None).await;
+    let late = plane.ask_approval(id, ask("a")).await.unwrap();
+    clock.advance(Duration::from_secs(9 * 60));
+    let fresh = plane.ask_approval(id, ask("b")).await.unwrap();
+    assert_eq!(plane.pending_approvals().await.unwrap().len(), 2);
+    clock.advance(Duration::from_secs(60));
+    let error = plane.decide_approval(id, late.id, "approved", "human").await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "approval not found or already decided"));
+    let rows = plane.approvals(id).await.unwrap();
+    assert_eq!((rows[0].id, rows[0].status), (fresh.id, ApprovalStatus::Pending));
+    assert_eq!((rows[1].status, rows[1].decided_by.as_deref()), (ApprovalStatus::Denied, Some("auto-expired")));
+    let (kind, payload) = told(&plane, id).await.pop().unwrap();
+    assert_eq!((kind.as_str(), &payload["decided_by"]), ("APPROVAL_DENIED", &"auto-expired".into()));
+
+    // Nobody asks: the sweep finds the other one.
+    plane.start();
+    clock.advance(Duration::from_secs(10 * 60));
+    until("the second is denied", async || {
+        (plane.approvals(id).await.unwrap()[0].status == ApprovalStatus::Denied).then_some(())
+    })
+    .await;
+    assert!(plane.shut_down(PATIENCE).await);
+}
+
+/// An agent that answers every request with `reply` and counts them.
+async fn agent(reply: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&count);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let mut request = vec![0; 64 * 1024];
+            let _ = stream.read(&mut request).await;
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: ";
+            let _ = stream.write_all(format!("{head}{}\r\n\r\n{reply}", reply.len()).as_bytes()).await;
+        }
+    });
+    (url, count)
+}
+
+fn hourly(prompt: &str) -> NewSchedule {
+    NewSchedule {
+        name: "hourly".to_owned(),
+        cron_expr: "0 * * * *".to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        prompt: prompt.to_owned(),
+        enabled: true,
+    }
+}
+
+async fn ran(plane: &ControlPlane, id: WorkspaceId, count: i64) -> Schedule {
+    until(&format!("it ran {count} times"), async || {
+        plane.schedules(id).await.unwrap().pop().filter(|schedule| schedule.run_count == count)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_due_runs_once_and_what_was_missed_runs_late_once() {
+    let clock = ManualClock::new(noon() + TimeDelta::minutes(1));
+    let plane = in_memory(&clock).await;
+    let (url, asked) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{"parts":[{"kind":"text","text":"done"}]}}"#).await;
+    let id = external(&plane, Some(&url), None).await;
+    let made = plane.create_schedule(id, hourly("look\r\n around")).await.unwrap();
+    assert_eq!(made.next_run_at, Some(noon() + TimeDelta::hours(1)));
+    plane.start();
+    clock.advance(Duration::from_secs(59 * 60));
+    let row = ran(&plane, id, 1).await;
+    assert_eq!((row.last_status, row.last_error), (Some(RunStatus::Ok), None));
+    assert_eq!(row.next_run_at, Some(noon() + TimeDelta::hours(2)));
+    clock.advance(Duration::from_secs(5 * 3600));
+    let row = ran(&plane, id, 2).await;
+    assert_eq!(row.next_run_at, Some(noon() + TimeDelta::hours(7)), "five were missed, one is made up for");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let (kind, payload) = told(&plane, id).await.pop().unwrap();
+    assert_eq!(
+        (kind.as_str(), &payload["schedule_name"], &payload["status"]),
+        ("CRON_EXECUTED", &"hourly".into(), &"ok".into())
+    );
+    let history = plane.schedule_history(id, row.id).await.unwrap();
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[0].request_body.as_ref().unwrap()["prompt"], "look\n around");
+    assert_eq!((history[0].method.as_deref(), history[0].source_id), (Some("cron"), None));
+
+    plane.patch_schedule(id, row.id, SchedulePatch { enabled: Some(false), ..SchedulePatch::default() }).await.unwrap();
+    clock.advance(Duration::from_secs(5 * 3600));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "one that is switched off is not run");
+    let on = SchedulePatch { enabled: Some(true), ..SchedulePatch::default() };
+    plane.patch_schedule(id, row.id, on).await.unwrap();
+    let row = plane.schedule(id, row.id).await.unwrap();
+    assert_eq!(row.next_run_at, Some(noon() + TimeDelta::hours(12)), "nothing is made up for");
+    assert!(plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_reached_and_one_without_a_word() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let (url, _) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{"parts":[]}}"#).await;
+    let silent = external(&plane, Some(&url), None).await;
+    let away = external(&plane, Some("http://127.0.0.1:9/"), None).await;
+    for id in [silent, away] {
+        plane.create_schedule(id, hourly("x")).await.unwrap();
+    }
+    plane.start();
+    for run in 1..=3 {
+        clock.advance(Duration::from_secs(3600));
+        let row = ran(&plane, silent, run).await;
+        let status = if run < 3 { RunStatus::Ok } else { RunStatus::Stale };
+        assert_eq!((row.last_status, row.consecutive_empty_runs), (Some(status), i32::try_from(run).unwrap()));
+        let row = ran(&plane, away, run).await;
+        assert_eq!(row.last_status, Some(RunStatus::Error));
+        assert!(row.last_error.is_some());
+    }
+    let health = plane.schedules_health().await.unwrap();
+    assert!(health.iter().all(|health| health.status == "ok" && health.stale_threshold_seconds == 7200));
+    assert!(plane.shut_down(PATIENCE).await);
+    clock.advance(Duration::from_secs(3 * 3600));
+    assert!(plane.schedules_health().await.unwrap().iter().all(|health| health.status == "stale"));
+}
+
+#[tokio::test]
+async fn of_several_replicas_one_runs_what_is_due() {
+    let Some(database) = support::postgres_database().await else { return };
+    let clock = ManualClock::new(noon());
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(replica(Store::connect(database.url()).await.unwrap(), &clock));
+    }
+    let plane = &replicas[0];
+    let (url, asked) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{"parts":[{"text":"done"}]}}"#).await;
+    let id = external(plane, Some(&url), None).await;
+    for n in 0..8 {
+        let new = NewSchedule { name: format!("{n}"), ..hourly("x") };
+        plane.create_schedule(id, new).await.unwrap();
+    }
+    replicas.iter().for_each(ControlPlane::start);
+    for run in 1..=3 {
+        clock.advance(Duration::from_secs(3600));
+        until("all ran", async || {
+            let all = plane.schedules(id).await.unwrap();
+            all.iter().all(|schedule| schedule.run_count == run).then_some(())
+        })
+        .await;
+    }
+    for replica in &replicas {
+        assert!(replica.shut_down(PATIENCE).await);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 24);
+    for replica in &replicas {
+        replica.store().close().await;
+    }
+}
+
+#[tokio::test]
+async fn names_and_times_of_schedules_are_checked() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let id = external(&plane, None, None).await;
+    let first = plane.create_schedule(id, hourly("x")).await.unwrap();
+    let twice = plane.create_schedule(id, hourly("y")).await.unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Conflict);
+    let second = plane.create_schedule(id, NewSchedule { name: String::new(), ..hourly("y") }).await.unwrap();
+    assert!(!second.name.is_empty());
+    let rename = SchedulePatch { name: Some("hourly".to_owned()), ..SchedulePatch::default() };
+    assert_eq!(plane.patch_schedule(id, second.id, rename.clone()).await.unwrap_err().kind(), ErrorKind::Conflict);
+    plane.patch_schedule(id, first.id, rename).await.unwrap();
+    let bad = SchedulePatch { cron_expr: Some("61 * * * *".to_owned()), ..SchedulePatch::default() };
+    let error = plane.patch_schedule(id, first.id, bad).await.unwrap_err();
+    assert!(error.message().starts_with("invalid cron_expr: "), "{error}");
+    assert_eq!(plane.schedule(id, first.id).await.unwrap().cron_expr, "0 * * * *");
+    let elsewhere = SchedulePatch { timezone: Some("Asia/Kolkata".to_owned()), ..SchedulePatch::default() };
+    plane.patch_schedule(id, first.id, elsewhere).await.unwrap();
+    assert_eq!(plane.schedule(id, first.id).await.unwrap().next_run_at, Some(noon() + TimeDelta::minutes(30)));
+    let other = external(&plane, None, None).await;
+    let foreign = plane.patch_schedule(other, first.id, SchedulePatch::default()).await.unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::NotFound);
+    assert_eq!(plane.delete_schedule(other, first.id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    plane.delete_schedule(id, first.id).await.unwrap();
+    assert_eq!(plane.delete_schedule(id, first.id).await.unwrap_err().message(), "schedule not found");
+}
