@@ -150,6 +150,7 @@ fn queue_id(answer: &Answer) -> QueueId {
 }
 
 /// The stores of a test: each of a database of its own.
+#[expect(clippy::future_not_send, reason = "a test runs on one thread")]
 async fn on_both<F: Future<Output = ()>>(test: impl Fn(Store) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("molecule.db").display());

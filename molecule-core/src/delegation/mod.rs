@@ -105,7 +105,7 @@ impl ControlPlane {
         let sent = self.event(EventKind::DelegationSent, source, sent_payload(&id, target, &request.task));
         match self.inner.store.begin_delegation(&row, &sent).await? {
             Begun::Now => {}
-            Begun::Earlier(earlier) => return repeat(earlier, target, &request.task),
+            Begun::Earlier(earlier) => return repeat(*earlier, target, &request.task),
         }
         self.announce(sent);
         self.tell_activity(&row);

@@ -49,7 +49,7 @@ pub(crate) enum Begun {
     /// By this call.
     Now,
     /// By an earlier one with the same key.
-    Earlier(Activity),
+    Earlier(Box<Activity>),
 }
 
 /// A lost race for a key is told by the database.
@@ -75,7 +75,7 @@ impl Store {
                     let earlier: Option<Activity> =
                         sqlx::query_as(BY_KEY).bind(row.workspace_id).bind(key).fetch_optional(&mut *tx).await?;
                     if let Some(earlier) = earlier {
-                        return Ok(Begun::Earlier(earlier));
+                        return Ok(Begun::Earlier(Box::new(earlier)));
                     }
                 }
                 insert_activity!(tx, row).map_err(no_workspace)?;

@@ -176,7 +176,7 @@ mod tests {
             let run = runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             began.send(Instant::now()).unwrap();
             async move {
-                assert!(run % 2 == 0, "as asked");
+                assert!(run.is_multiple_of(2), "as asked");
                 Err(crate::error::Error::invalid("what fails comes round all the same"))
             }
         });

@@ -136,7 +136,6 @@ async fn wrong_types_and_missing_members_are_refused() {
         json!({"name": "a", "workspace_dir": "/tmp/\0"}),
         json!({"name": "a", "delivery_mode": "pigeon"}),
         json!({"name": "a", "canvas": "here"}),
-        json!({"name": "a", "secrets": {"K": "v"}}),
         json!({"name": "a", "template": "../x"}),
         json!({"name": "a", "external": true, "url": "ftp://x"}),
         json!({"name": "a", "external": true, "url": "http://127.0.0.1:1"}),

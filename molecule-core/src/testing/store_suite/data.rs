@@ -229,7 +229,7 @@ cases! {
         let twin = Schedule { id: ScheduleId::from_uuid(random_uuid(&SystemEntropy)), ..schedule.clone() };
         assert!(!store.insert_schedule(&twin).await.unwrap(), "its name is taken");
         assert!(store.due_schedules(at(59), 50).await.unwrap().is_empty());
-        assert_eq!(store.due_schedules(at(60), 50).await.unwrap(), [schedule.clone()]);
+        assert_eq!(store.due_schedules(at(60), 50).await.unwrap(), std::slice::from_ref(&schedule));
         let tries = join_all((0..6).map(|_| {
             let store = store.clone();
             async move { store.claim_run(schedule.id, at(60), at(61), Some(at(120))).await.unwrap() }
