@@ -12,7 +12,7 @@ use super::{
     tokens::{self, insert_first_token},
 };
 use crate::{
-    error::Result,
+    error::{ErrorKind, Result},
     events::Event,
     id::{AttemptId, WorkspaceId},
     identity::NewToken,
@@ -44,6 +44,9 @@ macro_rules! select_supervised {
         )
     };
 }
+
+/// How often the rows of a workspace are tried to be deleted.
+const PURGE_TRIES: u32 = 3;
 
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
@@ -545,13 +548,23 @@ impl Store {
 
     /// Deletes the rows of removed workspaces, and all that hangs on them.
     pub(crate) async fn purge(&self, ids: &[WorkspaceId]) -> Result<()> {
-        in_transaction!(self.writer(), |tx| {
-            for id in ids {
-                sqlx::query(PURGE).bind(*id).bind(Status::Removed).execute(&mut *tx).await?;
+        // Each in a transaction of its own: what agents still write about one must not wait for the next, nor it for them.
+        for id in ids {
+            let mut tries = 1;
+            while let Err(error) = self.purge_one(*id).await {
+                // Postgres ends one of two that wait for each other; by then the other is through.
+                if tries == PURGE_TRIES || error.kind() == ErrorKind::Unavailable {
+                    return Err(error);
+                }
+                tries += 1;
             }
-            Ok(())
-        })?;
-        ids.iter().for_each(|id| self.memory.changed(*id));
+            self.memory.changed(*id);
+        }
+        Ok(())
+    }
+
+    async fn purge_one(&self, id: WorkspaceId) -> Result<()> {
+        on_pool!(self.writer(), |p| sqlx::query(PURGE).bind(id).bind(Status::Removed).execute(p).await.map(drop))?;
         Ok(())
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });
 }
 
-fn relay(control_plane: &ControlPlane) {
+pub(crate) fn relay(control_plane: &ControlPlane) {
     supervise(control_plane, "broadcaster", |this| async move {
         tokio::select! {
             () = this.inner.stop.cancelled() => {}

@@ -9,6 +9,7 @@ use crate::{
     id::WorkspaceId,
     identity::{self, NewToken},
     store::{Condition, suite_access},
+    sweep,
     workspace::Status,
 };
 
@@ -37,6 +38,11 @@ pub async fn heard_fleet(control_plane: &ControlPlane, count: usize) -> Vec<(Wor
     }
     kept.iter().for_each(|token| remember(control_plane, token, &secret, now));
     agents
+}
+
+/// Hears what other replicas change, and runs none of the loops that look at the database now and then.
+pub fn hear_peers(control_plane: &ControlPlane) {
+    sweep::relay(control_plane);
 }
 
 /// Looks once at every workspace that should be reporting in, as the health sweep does now and then.

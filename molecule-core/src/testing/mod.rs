@@ -9,7 +9,7 @@ pub mod store_suite;
 
 pub use self::{
     clock::{ManualClock, SeededEntropy},
-    heard::{heard_fleet, sweep_health},
+    heard::{hear_peers, heard_fleet, sweep_health},
     scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
 };
 pub use crate::provisioner::{MockControlPlaneProvisioner, MockLocalProvisioner, MockWorkloadInspector};
