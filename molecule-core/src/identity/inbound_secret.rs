@@ -57,7 +57,7 @@ impl ControlPlane {
     /// It is read at most once in five minutes, however many ask.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown or removed workspace.
+    /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn inbound_secret(&self, id: WorkspaceId) -> Result<InboundSecret> {
         let store = &self.inner.store;
         if let Some(secret) = store.memory().inbound_secret(id, self.now()) {
@@ -90,7 +90,7 @@ impl ControlPlane {
     /// Gives `id` another secret than it has, and gives that. Other replicas use it at once.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown or removed workspace.
+    /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn rotate_inbound_secret(&self, id: WorkspaceId) -> Result<SecretString> {
         let _turn = self.inner.secret_gates.enter(id).await;
         let secret = random_token(&*self.inner.entropy);

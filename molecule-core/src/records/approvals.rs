@@ -71,7 +71,7 @@ impl ControlPlane {
     /// Keeps what an agent asks leave for, and tells of it: of the workspace, and of the one that leads it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown or removed workspace.
+    /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn ask_approval(&self, id: WorkspaceId, ask: AskApproval) -> Result<Approval> {
         let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
         let approval = Approval {
@@ -104,7 +104,7 @@ impl ControlPlane {
     /// The newest requests of a workspace, newest first.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown or removed workspace.
+    /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn approvals(&self, id: WorkspaceId) -> Result<Vec<Approval>> {
         self.existing(id).await.map_err(gone_is_not_found)?;
         self.inner.store.approvals(id, PAGE).await
@@ -119,8 +119,8 @@ impl ControlPlane {
     /// Decides a request of a workspace in the name of `decided_by`. One that waited too long is denied already.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for any other decision;
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where no such request waits.
+    /// [`ErrorKind::InvalidInput`] for any other decision;
+    /// [`ErrorKind::NotFound`] where no such request waits.
     pub async fn decide_approval(
         &self,
         id: WorkspaceId,

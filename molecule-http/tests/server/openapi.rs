@@ -40,6 +40,10 @@ async fn every_documented_route_is_there() {
             let (id, _) = server.create_external("one", None).await;
             let path = path.replace("{id}", &id);
             let method: Method = method.to_uppercase().parse().unwrap();
+            // It goes on for as long as somebody listens; `stream.rs` tries it.
+            if path.ends_with("/stream") {
+                continue;
+            }
             let reply = server.send(method.clone(), &path, Some(&server.token()), "").await;
             // What a route cannot find it names.
             let no_route = reply.status == 404 && reply.error() == "not found";
