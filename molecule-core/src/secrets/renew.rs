@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl ControlPlane {
-    /// Encrypts anew every secret that is not kept under the current key, so that older keys can be taken away. Gives how
+    /// Encrypts anew every secret that is not kept under the current key, but for inbound secrets. Gives how
     /// many were, and how many could not be read. Nothing is done without a key.
     ///
     /// Repeating it does what is left. A secret that is set meanwhile is left alone.

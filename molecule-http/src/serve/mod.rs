@@ -99,7 +99,10 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     };
     match control_plane.renew_secrets().await? {
         (0, 0) => {}
-        (renewed, 0) => tracing::info!(renewed, "secrets were encrypted anew; older keys are no longer needed"),
+        (renewed, 0) => tracing::info!(
+            renewed,
+            "secrets were encrypted anew; inbound secrets stay under the key of their last start"
+        ),
         (renewed, unreadable) => tracing::error!(renewed, unreadable, "some secrets cannot be read: a key is missing"),
     }
     control_plane.start();
