@@ -90,21 +90,3 @@ CREATE TABLE workspace_schedules (
     UNIQUE (workspace_id, name)
 );
 CREATE INDEX workspace_schedules_due ON workspace_schedules (next_run_at) WHERE enabled;
-
-CREATE TABLE audit_events (
-    id                   TEXT PRIMARY KEY NOT NULL,
-    timestamp            TEXT NOT NULL,
-    agent_id             TEXT NOT NULL,
-    session_id           TEXT NOT NULL,
-    operation            TEXT NOT NULL CHECK (operation IN ('task_start', 'llm_call', 'tool_call', 'task_end')),
-    input_hash           TEXT,
-    output_hash          TEXT,
-    model_used           TEXT,
-    human_oversight_flag BOOLEAN NOT NULL DEFAULT FALSE,
-    risk_flag            BOOLEAN NOT NULL DEFAULT FALSE,
-    prev_hmac            TEXT,
-    hmac                 TEXT NOT NULL,
-    workspace_id         BLOB NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE
-);
-CREATE INDEX audit_events_workspace ON audit_events (workspace_id, timestamp, id);
-CREATE INDEX audit_events_agent ON audit_events (workspace_id, agent_id, timestamp, id);
