@@ -36,6 +36,7 @@ async fn what_was_recorded_is_told_though_its_client_hung_up() {
         }
     }
     let mut heard = BTreeSet::new();
+    let mut number = 40;
     until("what the log holds was heard", async || {
         while let Ok(event) = timeout(Duration::from_millis(100), feed.event()).await {
             heard.insert((event["event"].to_string(), event["workspace_id"].to_string()));
@@ -48,6 +49,12 @@ async fn what_was_recorded_is_told_though_its_client_hung_up() {
         let missing = logged
             .filter(|event| !heard.contains(&(event["event_type"].to_string(), event["workspace_id"].to_string())))
             .count();
+        if log.len() <= 20 {
+            // Of most the server saw the end before the beginning.
+            number += 1;
+            let body = json!({"name": format!("e{number}"), "external": true});
+            send_and_leave(&server, "/workspaces", &operator, &body).await;
+        }
         (log.len() > 20 && missing == 0).then_some(())
     })
     .await;
