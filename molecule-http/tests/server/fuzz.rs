@@ -13,13 +13,11 @@ use crate::{
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 #[tokio::test]
-#[ignore = "it takes minutes; `make fuzz` runs it"]
 async fn the_api_keeps_its_document_on_sqlite() {
     keeps_its_document(None).await;
 }
 
 #[tokio::test]
-#[ignore = "it takes minutes; `make fuzz` runs it"]
 async fn the_api_keeps_its_document_on_postgres() {
     if let Some(database) = support::postgres_database().await {
         keeps_its_document(Some(database.url())).await;

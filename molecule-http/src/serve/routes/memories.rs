@@ -118,7 +118,7 @@ pub(crate) struct ImportEntry {
 
 /// What became of an import.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ImportedView {
+pub(crate) struct ImportedMemoriesView {
     imported: usize,
     /// Those that were there already, and those whose workspace is not.
     skipped: usize,
@@ -195,13 +195,13 @@ pub(crate) async fn export(State(app): State<AppState>, _: Operator) -> ApiResul
 /// Brings in what was exported, each memory for the workspace of its name.
 #[utoipa::path(post, path = "/admin/memories/import", tag = "memory", operation_id = "import_memories",
     request_body = Vec<ImportEntry>,
-    responses((status = 200, body = ImportedView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
+    responses((status = 200, body = ImportedMemoriesView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 413, body = ErrorView), (status = 503, body = ErrorView)))]
 pub(crate) async fn import(
     State(app): State<AppState>,
     _: Operator,
     BodyUpTo(body): BodyUpTo<IMPORT_LIMIT>,
-) -> ApiResult<Json<ImportedView>> {
+) -> ApiResult<Json<ImportedMemoriesView>> {
     let invalid = |error: serde_json::Error| Error::invalid(format!("invalid JSON: {error}"));
     let entries: Vec<ImportEntry> = serde_json::from_slice(&body).map_err(invalid)?;
     let memories = entries.into_iter().map(|entry| ImportedMemory {
@@ -214,5 +214,5 @@ pub(crate) async fn import(
     let memories: Vec<_> = memories.collect();
     let total = memories.len();
     let done = app.control_plane.import_memories(memories).await;
-    Ok(Json(ImportedView { imported: done.imported, skipped: done.skipped, errors: done.errors, total }))
+    Ok(Json(ImportedMemoriesView { imported: done.imported, skipped: done.skipped, errors: done.errors, total }))
 }

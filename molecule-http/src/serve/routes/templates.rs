@@ -113,7 +113,7 @@ pub(crate) struct ImportRequest {
 
 /// A template that was kept.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ImportedView {
+pub(crate) struct ImportedTemplateView {
     /// `imported`.
     status: &'static str,
     id: String,
@@ -129,15 +129,15 @@ pub(crate) async fn list(State(app): State<AppState>, _: Operator) -> ApiResult<
 
 /// Keeps a template, whole or not at all.
 #[utoipa::path(post, path = "/templates/import", tag = "templates", request_body = ImportRequest,
-    responses((status = 201, body = ImportedView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
+    responses((status = 201, body = ImportedTemplateView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 409, body = ErrorView), (status = 413, body = ErrorView), (status = 500, body = ErrorView),
         (status = 501, body = ErrorView), (status = 503, body = ErrorView)))]
 pub(crate) async fn import(
     State(app): State<AppState>,
     _: Operator,
     body: Body,
-) -> ApiResult<(StatusCode, Json<ImportedView>)> {
+) -> ApiResult<(StatusCode, Json<ImportedTemplateView>)> {
     let ImportRequest { name, files } = body.parse("invalid request body")?;
     let imported = app.control_plane.import_template(Import { name, files }).await?;
-    Ok((StatusCode::CREATED, Json(ImportedView { status: "imported", id: imported.id, name: imported.name })))
+    Ok((StatusCode::CREATED, Json(ImportedTemplateView { status: "imported", id: imported.id, name: imported.name })))
 }
