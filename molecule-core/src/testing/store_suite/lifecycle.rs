@@ -1,0 +1,110 @@
+//! What stops and wakes a workspace, and who works in it.
+
+use super::{StoreCase, at, cases, event, events, insert, workspace};
+use futures_util::future::join_all;
+
+use crate::{
+    clock::{SystemEntropy, random_uuid},
+    events::Event,
+    id::{EventId, WorkspaceId},
+    store::{Condition, NewAgent, NewWorkspace, Store},
+    workspace::Status,
+};
+
+cases! {
+    /// Halting several workspaces is all or nothing, and forgets their addresses and tries
+    async fn halts_all_or_nothing(store: Store) {
+        let (one, two) = (workspace(), NewWorkspace { status: Status::Online, ..workspace() });
+        insert(&store, &one).await;
+        insert(&store, &two).await;
+        let (from_one, from_two) = (Status::Provisioning, Status::Degraded);
+        let step = |new: &NewWorkspace, from: Status| (new.id, from.to(Status::Paused).unwrap(), event(new.id, 1));
+        assert!(!store.halt(&[step(&one, from_one), step(&two, from_two)]).await.unwrap());
+        assert_eq!(store.workspace(one.id).await.unwrap().unwrap().status, Status::Provisioning);
+        assert_eq!(events(&store, one.id).await, 0);
+        assert!(store.halt(&[step(&one, from_one), step(&two, Status::Online)]).await.unwrap());
+        for new in [&one, &two] {
+            let row = store.workspace(new.id).await.unwrap().unwrap();
+            assert_eq!((row.status, row.url.as_str(), row.provision_attempt), (Status::Paused, "", None));
+            assert_eq!(events(&store, new.id).await, 1);
+        }
+    }
+
+    /// A workspace is claimed for hibernation while it is idle, or by force, once
+    async fn claims_for_hibernation(store: Store) {
+        let new = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &new).await;
+        let step = Status::Online.to(Status::Hibernating).unwrap();
+        let busy = Condition {
+            at: at(1),
+            error_rate: 0.0,
+            sample_error: "".into(),
+            active_tasks: 1,
+            uptime_seconds: 0,
+            current_task: "".into(),
+            monthly_spend: None,
+        };
+        assert!(store.heartbeat(new.id, &busy).await.unwrap());
+        assert!(!store.claim_for_hibernation(new.id, step, false, at(2)).await.unwrap());
+        assert!(store.claim_for_hibernation(new.id, step, true, at(2)).await.unwrap());
+        assert!(!store.claim_for_hibernation(new.id, step, true, at(3)).await.unwrap());
+        let other = NewWorkspace { status: Status::Online, ..workspace() };
+        insert(&store, &other).await;
+        assert!(store.claim_for_hibernation(other.id, step, false, at(2)).await.unwrap());
+    }
+
+    /// The nearest paused workspace above another is found, and only one above it
+    async fn finds_what_is_paused_above(store: Store) {
+        let top = NewWorkspace { status: Status::Paused, name: "top".to_owned(), ..workspace() };
+        let middle = NewWorkspace { parent_id: Some(top.id), name: "middle".to_owned(), ..workspace() };
+        let below = NewWorkspace { parent_id: Some(middle.id), status: Status::Paused, ..workspace() };
+        for new in [&top, &middle, &below] {
+            insert(&store, new).await;
+        }
+        assert_eq!(store.paused_above(below.id).await.unwrap().as_deref(), Some("top"));
+        assert_eq!(store.paused_above(top.id).await.unwrap(), None);
+        let step = Status::Provisioning.to(Status::Paused).unwrap();
+        assert!(store.halt(&[(middle.id, step, event(middle.id, 1))]).await.unwrap());
+        assert_eq!(store.paused_above(below.id).await.unwrap().as_deref(), Some("middle"));
+    }
+
+    /// A workspace has one agent at a time, however many assign one at once
+    async fn keeps_one_agent(store: Store) {
+        let (new, other) = (workspace(), workspace());
+        insert(&store, &new).await;
+        insert(&store, &other).await;
+        let agents: Vec<NewAgent> = (0..6).map(|n| agent(new.id, n)).collect();
+        let told = event(new.id, 1);
+        let assigned = join_all(agents.iter().map(|agent| {
+            let told = Event { id: EventId::from_uuid(random_uuid(&SystemEntropy)), ..told.clone() };
+            let store = &store;
+            async move { store.assign_agent(agent, &told).await.unwrap() }
+        }))
+        .await;
+        assert_eq!(assigned.iter().filter(|assigned| **assigned).count(), 1);
+        assert_eq!(events(&store, new.id).await, 1);
+        let first = store.active_agent(new.id).await.unwrap().unwrap();
+        let second = agent(new.id, 9);
+        assert!(store.replace_agent(first.id, &second, &event(new.id, 2)).await.unwrap());
+        assert!(!store.replace_agent(first.id, &agent(new.id, 10), &event(new.id, 3)).await.unwrap());
+        assert_eq!(store.active_agent(new.id).await.unwrap().unwrap().model, "model 9");
+        assert!(store.assign_agent(&agent(other.id, 11), &event(other.id, 4)).await.unwrap());
+        let told = [event(new.id, 5), event(other.id, 5)];
+        assert!(!store.move_agent(second.id, other.id, &told).await.unwrap(), "the target has one");
+        let occupant = store.active_agent(other.id).await.unwrap().unwrap();
+        assert!(store.remove_agent(occupant.id, &event(other.id, 6)).await.unwrap());
+        assert!(!store.remove_agent(occupant.id, &event(other.id, 7)).await.unwrap());
+        assert!(store.move_agent(second.id, other.id, &told).await.unwrap());
+        assert_eq!(store.active_agent(new.id).await.unwrap(), None);
+        assert_eq!(store.active_agent(other.id).await.unwrap().unwrap().id, second.id);
+        assert!(!store.assign_agent(&agent(workspace().id, 12), &event(new.id, 8)).await.unwrap(), "nobody's");
+    }
+}
+
+fn agent(workspace_id: WorkspaceId, n: u32) -> NewAgent {
+    NewAgent {
+        id: crate::id::AgentId::from_uuid(random_uuid(&SystemEntropy)),
+        workspace_id,
+        model: format!("model {n}"),
+    }
+}
