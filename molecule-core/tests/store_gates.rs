@@ -333,3 +333,37 @@ fn bounds() -> (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>) {
     let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).expect("a time");
     (at(0), at(1_900_000_000))
 }
+
+#[tokio::test]
+async fn the_health_sweep_reads_nobody_who_was_heard() {
+    let (_, sql) = gate::statements().into_iter().find(|(name, _)| name == "workspaces::UNHEARD").expect("it is there");
+    for (engine, store, _database) in stores().await {
+        let at = |seconds: i64| chrono::DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time");
+        let plan = match store.engine() {
+            Engine::Sqlite => {
+                let explained = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+                let rows: Vec<(i64, i64, i64, String)> =
+                    sqlx::query_as(explained).fetch_all(sqlite(&store)).await.expect("SQLite explains");
+                rows.into_iter().map(|(.., detail)| detail + "\n").collect::<String>()
+            }
+            Engine::Postgres => {
+                let pool = postgres(&store);
+                let heard = "INSERT INTO workspaces (id, name, status, last_heartbeat_at, created_at, updated_at) \
+                             SELECT gen_random_uuid(), 'x', $1, $2, $2, $2 FROM generate_series(1, 20000)";
+                sqlx::query(heard).bind(Status::Online).bind(at(0)).execute(pool).await.expect("rows");
+                sqlx::query("ANALYZE workspaces").execute(pool).await.expect("statistics");
+                let explained = sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, TIMING OFF) {sql}"));
+                let mut query = sqlx::query_scalar(explained);
+                for status in [Status::Provisioning, Status::Offline, Status::Online, Status::Degraded] {
+                    query = query.bind(status);
+                }
+                let rows: Vec<String> =
+                    query.bind(at(-90)).bind(at(1)).fetch_all(pool).await.expect("Postgres explains");
+                rows.join("\n")
+            }
+        };
+        assert!(plan.contains("workspaces_heard") && !plan.contains("Seq Scan"), "{engine} reads everyone:\n{plan}");
+        assert!(!plan.contains("SCAN workspaces") && !plan.contains("Removed by Filter"), "{engine}:\n{plan}");
+        store.close().await;
+    }
+}

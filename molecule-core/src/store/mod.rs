@@ -319,6 +319,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/sqlite/0009_data.sql")),
+    (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -331,6 +332,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/postgres/0009_data.sql")),
+    (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {

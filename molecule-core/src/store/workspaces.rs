@@ -74,10 +74,17 @@ statements! {
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
     PROVISIONING = select_supervised!("WHERE status = $1 ORDER BY id");
-    /// Those whose workload is to be looked at, and those that were not heard between `$7` and `$8`.
-    DOUBTFUL = select_supervised!(
-        "WHERE status IN ($1, $2) OR (status IN ($3, $4) AND (($5 AND runtime IS DISTINCT FROM $6) \
-         OR COALESCE(last_heartbeat_at, updated_at) NOT BETWEEN $7 AND $8)) ORDER BY id"
+    /// Those being brought up or to be brought up, and those that were not heard between `$5` and `$6`. Each part is a
+    /// range of an index: those who were heard are not read.
+    UNHEARD = select_supervised!(
+        "WHERE status IN ($1, $2) \
+         OR (status IN ($3, $4) AND COALESCE(last_heartbeat_at, updated_at) < $5) \
+         OR (status IN ($3, $4) AND COALESCE(last_heartbeat_at, updated_at) > $6) ORDER BY id"
+    );
+    /// As UNHEARD, and every one that has a workload to look at.
+    WATCHED = select_supervised!(
+        "WHERE status IN ($1, $2) OR (status IN ($3, $4) AND (runtime IS DISTINCT FROM $7 \
+         OR COALESCE(last_heartbeat_at, updated_at) NOT BETWEEN $5 AND $6)) ORDER BY id"
     );
     STEP = "UPDATE workspaces SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2";
     /// As STEP, unless the agent was heard since the decision was made.
@@ -277,17 +284,16 @@ impl Store {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Supervised>> {
-        Ok(on_pool!(self.reader(), |p| sqlx::query_as(DOUBTFUL)
-            .bind(Status::Provisioning)
-            .bind(Status::Offline)
-            .bind(Status::Online)
-            .bind(Status::Degraded)
-            .bind(looks)
-            .bind(EXTERNAL_RUNTIME)
-            .bind(from)
-            .bind(to)
-            .fetch_all(p)
-            .await)?)
+        Ok(on_pool!(self.reader(), |p| {
+            let unheard = sqlx::query_as(if looks { WATCHED } else { UNHEARD })
+                .bind(Status::Provisioning)
+                .bind(Status::Offline)
+                .bind(Status::Online)
+                .bind(Status::Degraded)
+                .bind(from)
+                .bind(to);
+            if looks { unheard.bind(EXTERNAL_RUNTIME) } else { unheard }.fetch_all(p).await
+        })?)
     }
 
     /// Takes `step` and records `event`. False, and nothing recorded, when the row is no longer at its start.
