@@ -10,11 +10,8 @@ mod timeouts;
 use std::{sync::Arc, time::Duration};
 
 pub use self::supervisor::Tick;
-pub(crate) use self::{jumps::Jumps, supervisor::Ticks};
-use self::{
-    orphans::Strays,
-    supervisor::{every, supervise},
-};
+use self::supervisor::{every, supervise};
+pub(crate) use self::{jumps::Jumps, orphans::Strays, supervisor::Ticks};
 use crate::control_plane::{Backend, ControlPlane};
 
 /// How often values whose time is over are deleted. Nobody sees them in the meantime.

@@ -62,7 +62,7 @@ fn decide_unknown(standing: Option<Standing>, seen: DateTime<Utc>, now: DateTime
 
 /// Since when things are seen that no row knows.
 #[derive(Debug, Default)]
-pub(super) struct Strays(Mutex<HashMap<WorkspaceId, Stray>>);
+pub(crate) struct Strays(Mutex<HashMap<WorkspaceId, Stray>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Stray {
@@ -93,7 +93,7 @@ impl Strays {
 
 impl ControlPlane {
     /// Makes the three passes, once. Nothing to be done without a backend on this host.
-    pub(super) async fn sweep_orphans(&self, strays: &Strays) -> Result<()> {
+    pub(crate) async fn sweep_orphans(&self, strays: &Strays) -> Result<()> {
         let Backend::Local { provisioner, inspector } = &self.inner.backend else { return Ok(()) };
         let (removed, unknown, tokens) = join3(
             in_time(self.clear_removed(provisioner, inspector)),

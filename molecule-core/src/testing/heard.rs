@@ -5,7 +5,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     control_plane::ControlPlane,
-    error::Result,
     id::WorkspaceId,
     identity::{self, NewToken},
     store::{Condition, suite_access},
@@ -43,14 +42,6 @@ pub async fn heard_fleet(control_plane: &ControlPlane, count: usize) -> Vec<(Wor
 /// Hears what other replicas change, and runs none of the loops that look at the database now and then.
 pub fn hear_peers(control_plane: &ControlPlane) {
     sweep::relay(control_plane);
-}
-
-/// Looks once at every workspace that should be reporting in, as the health sweep does now and then.
-///
-/// # Errors
-/// Where the database cannot tell.
-pub async fn sweep_health(control_plane: &ControlPlane) -> Result<()> {
-    control_plane.sweep_health().await
 }
 
 fn remember(control_plane: &ControlPlane, token: &NewToken, secret: &SecretString, now: DateTime<Utc>) {

@@ -6,10 +6,12 @@ mod heard;
 pub mod provisioner_suite;
 mod scripted;
 pub mod store_suite;
+mod sweeps;
 
 pub use self::{
     clock::{ManualClock, SeededEntropy},
-    heard::{hear_peers, heard_fleet, sweep_health},
+    heard::{hear_peers, heard_fleet},
     scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
+    sweeps::{Sweep, sweep},
 };
 pub use crate::provisioner::{MockControlPlaneProvisioner, MockLocalProvisioner, MockWorkloadInspector};

@@ -7,7 +7,7 @@ use molecule_core::{
     ControlPlane,
     clock::{Clock, SystemClock},
     store::{Store, gate},
-    testing::{heard_fleet, sweep_health},
+    testing::{Sweep, heard_fleet, sweep},
 };
 use sqlx::SqlitePool;
 
@@ -29,7 +29,7 @@ pub(crate) async fn measure(fleet: usize) -> Outcome<()> {
     let before = scans(pool).await?;
     let began = Instant::now();
     for _ in 0..TIMES {
-        sweep_health(&control_plane).await?;
+        sweep(&control_plane, Sweep::Health).await?;
     }
     let sweeps = began.elapsed().as_secs_f64();
     let ratio = between(before, sweeps, scans(pool).await?)?;
