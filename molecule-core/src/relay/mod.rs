@@ -125,7 +125,6 @@ impl ControlPlane {
         let mut said_so: Option<Instant> = None;
         loop {
             self.tick("broadcaster");
-            self.tick("broadcaster");
             let _ = tokio::time::timeout(LISTENING_EVERY, relay.wake.notified()).await;
             tokio::time::sleep(GATHER).await;
             let (batches, dropped) = relay.outbox.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -63,10 +63,7 @@ impl ControlPlane {
     async fn bring_up_anew(&self, id: WorkspaceId) -> Result<()> {
         for _ in 0..PATIENCE_WITH_RACES {
             let Some(workspace) = self.inner.store.workspace(id).await? else { return Ok(()) };
-            if workspace.is_external()
-                || !is_concerned(workspace.status)
-                || self.refuse_below_paused(&workspace).await.is_err()
-            {
+            if workspace.is_external() || !is_concerned(workspace.status) {
                 return Ok(());
             }
             match self.refuse_below_paused(&workspace).await {

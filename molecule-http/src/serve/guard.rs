@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error as _};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
+    extract::{FromRequest, FromRequestParts, Query, Request},
     http::{
         HeaderMap, StatusCode,
         header::{AUTHORIZATION, COOKIE},
@@ -14,12 +14,12 @@ use axum::{
 use http_body_util::LengthLimitError;
 use molecule_core::{
     Error, ErrorKind,
-    id::{QueueId, TokenId, WorkspaceId},
+    id::WorkspaceId,
     identity::{Credential, Exposure},
 };
 use serde::de::DeserializeOwned;
 
-use super::{edge::Recognised, error::ApiError, origin, state::AppState};
+use super::{edge::Recognised, error::ApiError, named::Named, origin, state::AppState};
 
 /// The most that a request body may hold, where its route says nothing else.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
@@ -92,67 +92,9 @@ impl FromRequestParts<AppState> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let id = named(parts, state, "id").await.and_then(|id| id.parse().ok());
-        Ok(Self(id.ok_or_else(|| Error::invalid("invalid workspace ID"))?))
+        let Named(id) = Named::from_request_parts(parts, state).await?;
+        Ok(Self(id))
     }
-}
-
-/// The token that the path names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NamedToken(pub(crate) TokenId);
-
-impl FromRequestParts<AppState> for NamedToken {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let id = named(parts, state, "token_id").await.and_then(|id| id.parse().ok());
-        Ok(Self(id.ok_or_else(|| Error::invalid("invalid id"))?))
-    }
-}
-
-/// What the path calls `key`.
-#[derive(Debug, Clone)]
-pub(crate) struct Named(pub(crate) String);
-
-impl FromRequestParts<AppState> for Named {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let key = named(parts, state, "key").await;
-        Ok(Self(key.ok_or_else(|| Error::not_found("not found"))?))
-    }
-}
-
-/// The kept message that the path names; what names none is as good as one that is not there.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NamedItem(pub(crate) QueueId);
-
-impl FromRequestParts<AppState> for NamedItem {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let id = named(parts, state, "queue_id").await.and_then(|id| id.parse().ok());
-        Ok(Self(id.ok_or_else(|| Error::not_found("queue item not found"))?))
-    }
-}
-
-/// The delegation that the path names.
-#[derive(Debug, Clone)]
-pub(crate) struct NamedDelegation(pub(crate) String);
-
-impl FromRequestParts<AppState> for NamedDelegation {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let id = named(parts, state, "delegation_id").await;
-        Ok(Self(id.ok_or_else(|| Error::not_found("delegation not found"))?))
-    }
-}
-
-/// The part of the path that its route calls `name`; none where it can't be read.
-pub(crate) async fn named(parts: &mut Parts, state: &AppState, name: &str) -> Option<String> {
-    let params = RawPathParams::from_request_parts(parts, state).await.ok()?;
-    params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
 /// The workspace that the path names, and proof that the caller may act for it.

@@ -1,34 +1,79 @@
-//! What a path names beside its workspace.
+//! What a path names.
 
 use std::str::FromStr;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
+};
 use molecule_core::{
     Error,
-    id::{ApprovalId, MemoryId, ScheduleId},
+    id::{ApprovalId, MemoryId, QueueId, ScheduleId, TokenId, WorkspaceId},
 };
 
-use super::{error::ApiError, guard::named, state::AppState};
+use super::{error::ApiError, state::AppState};
 
 /// An id that has a place of its own in paths.
 pub(crate) trait InPath: FromStr {
     /// What routes call its place.
     const PLACE: &'static str;
+
+    /// What is answered where the path names none.
+    fn refused() -> Error {
+        Error::invalid("invalid id")
+    }
 }
 
-impl InPath for MemoryId {
-    const PLACE: &'static str = "memory_id";
+macro_rules! in_path {
+    ($($id:ty = $place:literal $(, $refused:expr)?;)*) => {
+        $(impl InPath for $id {
+            const PLACE: &'static str = $place;
+            $(fn refused() -> Error {
+                $refused
+            })?
+        })*
+    };
 }
 
-impl InPath for ApprovalId {
-    const PLACE: &'static str = "approval_id";
+in_path! {
+    WorkspaceId = "id", Error::invalid("invalid workspace ID");
+    ApprovalId = "approval_id";
+    MemoryId = "memory_id";
+    ScheduleId = "schedule_id";
+    TokenId = "token_id";
+    // What names none is as good as one that is not there.
+    QueueId = "queue_id", Error::not_found("queue item not found");
+    DelegationName = "delegation_id", Error::not_found("delegation not found");
+    SecretName = "key", Error::not_found("not found");
+    Key = "key", Error::invalid("invalid key");
 }
 
-impl InPath for ScheduleId {
-    const PLACE: &'static str = "schedule_id";
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(crate) struct $name(pub(crate) String);
+
+        impl FromStr for $name {
+            type Err = std::convert::Infallible;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(Self(text.to_owned()))
+            }
+        })*
+    };
 }
 
-/// The id that the path names.
+texts! {
+    /// The name of a delegation: whatever its caller chose.
+    DelegationName;
+    /// The name of a secret, which its rules judge.
+    SecretName;
+    /// A key: any text.
+    Key;
+}
+
+/// What the path names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Named<T>(pub(crate) T);
 
@@ -36,20 +81,8 @@ impl<T: InPath> FromRequestParts<AppState> for Named<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let id = named(parts, state, T::PLACE).await.and_then(|id| id.parse().ok());
-        Ok(Self(id.ok_or_else(|| Error::invalid("invalid id"))?))
-    }
-}
-
-/// The key that the path names: any text.
-#[derive(Debug, Clone)]
-pub(crate) struct Key(pub(crate) String);
-
-impl FromRequestParts<AppState> for Key {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let key = named(parts, state, "key").await;
-        Ok(Self(key.ok_or_else(|| Error::invalid("invalid key"))?))
+        let params = RawPathParams::from_request_parts(parts, state).await.ok();
+        let text = params.as_ref().and_then(|params| params.iter().find(|(name, _)| *name == T::PLACE));
+        Ok(Self(text.and_then(|(_, text)| text.parse().ok()).ok_or_else(T::refused)?))
     }
 }

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use molecule_core::{
     Error, ErrorKind,
     a2a::{Call, QueueItem},
+    id::QueueId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +22,8 @@ use uuid::Uuid;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, Claimed, Id, NamedItem, Operator, Own, Params, Presented},
+    guard::{Body, Claimed, Id, Operator, Own, Params, Presented},
+    named::Named,
     state::AppState,
 };
 
@@ -140,7 +142,7 @@ pub(crate) struct UsageView {
 pub(crate) async fn queue_item(
     State(app): State<AppState>,
     Id(workspace): Id,
-    NamedItem(item): NamedItem,
+    Named(item): Named<QueueId>,
     presented: Presented,
 ) -> ApiResult<Json<QueueItemView>> {
     let Presented { credential, exposure, .. } = presented;

@@ -15,7 +15,7 @@ use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
     guard::{Body, Own},
-    named::Key,
+    named::{Key, Named},
     state::AppState,
 };
 
@@ -121,7 +121,7 @@ pub(crate) async fn latest(State(app): State<AppState>, Own(id): Own) -> ApiResu
 pub(crate) async fn list(
     State(app): State<AppState>,
     Own(id): Own,
-    Key(workflow): Key,
+    Named(Key(workflow)): Named<Key>,
 ) -> ApiResult<Json<Vec<CheckpointView>>> {
     let steps = app.control_plane.checkpoints(id, &workflow).await?;
     Ok(Json(steps.into_iter().map(CheckpointView::from).collect()))
@@ -137,7 +137,7 @@ pub(crate) async fn list(
 pub(crate) async fn delete(
     State(app): State<AppState>,
     Own(id): Own,
-    Key(workflow): Key,
+    Named(Key(workflow)): Named<Key>,
 ) -> ApiResult<Json<DeletedCheckpointsView>> {
     let deleted = app.control_plane.delete_checkpoints(id, &workflow).await?;
     Ok(Json(DeletedCheckpointsView { deleted, workflow_id: workflow }))

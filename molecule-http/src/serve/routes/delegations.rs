@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, NamedDelegation, Own},
+    guard::{Body, Own},
+    named::{DelegationName, Named},
     state::AppState,
 };
 
@@ -156,7 +157,7 @@ pub(crate) async fn record(
 pub(crate) async fn update(
     State(app): State<AppState>,
     Own(id): Own,
-    NamedDelegation(delegation_id): NamedDelegation,
+    Named(DelegationName(delegation_id)): Named<DelegationName>,
     body: Body,
 ) -> ApiResult<Json<NotedView>> {
     let request: UpdateRequest = body.parse("invalid request body")?;

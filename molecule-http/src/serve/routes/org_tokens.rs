@@ -2,7 +2,7 @@
 
 use axum::{Extension, Json, extract::State};
 use chrono::{DateTime, Utc};
-use molecule_core::store::OrgToken;
+use molecule_core::{id::TokenId, store::OrgToken};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,7 +12,8 @@ use super::ErrorView;
 use crate::serve::{
     edge::Sender,
     error::{ApiError, ApiResult},
-    guard::{Body, Id, NamedToken, Operator, Presented},
+    guard::{Body, Id, Operator, Presented},
+    named::Named,
     state::AppState,
 };
 
@@ -132,7 +133,7 @@ pub(crate) async fn mint(
 pub(crate) async fn revoke(
     State(app): State<AppState>,
     _: Operator,
-    NamedToken(token): NamedToken,
+    Named(token): Named<TokenId>,
 ) -> ApiResult<Json<RevokedOrgTokenView>> {
     app.control_plane.revoke_org_token(token).await?;
     Ok(Json(RevokedOrgTokenView { revoked: token.as_uuid() }))

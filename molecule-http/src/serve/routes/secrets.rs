@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Body, Named, Operator, Own},
+    guard::{Body, Operator, Own},
+    named::{Named, SecretName},
     state::AppState,
 };
 
@@ -108,7 +109,7 @@ pub(crate) async fn set(State(app): State<AppState>, Own(id): Own, body: Body) -
 pub(crate) async fn delete(
     State(app): State<AppState>,
     Own(id): Own,
-    Named(key): Named,
+    Named(SecretName(key)): Named<SecretName>,
 ) -> ApiResult<Json<SecretDoneView>> {
     app.control_plane.delete_secret(id, &key).await?;
     Ok(done("deleted", key))
@@ -153,7 +154,7 @@ pub(crate) async fn set_global(
 pub(crate) async fn delete_global(
     State(app): State<AppState>,
     _: Operator,
-    Named(key): Named,
+    Named(SecretName(key)): Named<SecretName>,
 ) -> ApiResult<Json<SecretDoneView>> {
     app.control_plane.delete_global_secret(&key).await?;
     Ok(done_globally("deleted", key))
@@ -185,7 +186,7 @@ pub(crate) async fn set_admin(
 pub(crate) async fn delete_admin(
     state: State<AppState>,
     operator: Operator,
-    key: Named,
+    key: Named<SecretName>,
 ) -> ApiResult<Json<SecretDoneView>> {
     delete_global(state, operator, key).await
 }

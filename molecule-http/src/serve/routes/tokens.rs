@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use molecule_core::store::Token;
+use molecule_core::{id::TokenId, store::Token};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{NamedToken, Own, Params},
+    guard::{Own, Params},
+    named::Named,
     state::AppState,
 };
 
@@ -117,7 +118,7 @@ pub(crate) async fn issue(State(app): State<AppState>, Own(id): Own) -> ApiResul
 pub(crate) async fn revoke(
     State(app): State<AppState>,
     Own(id): Own,
-    NamedToken(token): NamedToken,
+    Named(token): Named<TokenId>,
 ) -> ApiResult<Json<RevokedView>> {
     app.control_plane.revoke_token(id, token).await?;
     Ok(Json(RevokedView { status: "revoked" }))

@@ -14,7 +14,7 @@ use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
     guard::{Body, Own},
-    named::Key,
+    named::{Key, Named},
     state::AppState,
 };
 
@@ -89,7 +89,11 @@ pub(crate) async fn list(State(app): State<AppState>, Own(id): Own) -> ApiResult
     params(("id" = Uuid, Path), ("key" = String, Path)),
     responses((status = 200, body = ValueView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 404, body = ErrorView), (status = 500, body = ErrorView), (status = 503, body = ErrorView)))]
-pub(crate) async fn read(State(app): State<AppState>, Own(id): Own, Key(key): Key) -> ApiResult<Json<ValueView>> {
+pub(crate) async fn read(
+    State(app): State<AppState>,
+    Own(id): Own,
+    Named(Key(key)): Named<Key>,
+) -> ApiResult<Json<ValueView>> {
     Ok(Json(app.control_plane.value(id, &key).await?.into()))
 }
 
@@ -119,7 +123,11 @@ pub(crate) async fn write(State(app): State<AppState>, Own(id): Own, body: Body)
     params(("id" = Uuid, Path), ("key" = String, Path)),
     responses((status = 200, body = DeletedView), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
         (status = 500, body = ErrorView), (status = 503, body = ErrorView)))]
-pub(crate) async fn delete(State(app): State<AppState>, Own(id): Own, Key(key): Key) -> ApiResult<Json<DeletedView>> {
+pub(crate) async fn delete(
+    State(app): State<AppState>,
+    Own(id): Own,
+    Named(Key(key)): Named<Key>,
+) -> ApiResult<Json<DeletedView>> {
     app.control_plane.delete_value(id, &key).await?;
     Ok(Json(DeletedView { status: "deleted" }))
 }
