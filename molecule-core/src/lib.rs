@@ -76,7 +76,8 @@
 //! # Features
 //!
 //! `server` is the control plane; without it only [`agent`] and what it needs are built. `docker` and `process` are the two
-//! backends. All three are on by default. `testing` is for tests, also of programs that build on this.
+//! backends. All three are on by default. `mcp` adds the tools of the fleet for
+//! agents that speak the Model Context Protocol. `testing` is for tests, also of programs that build on this.
 //!
 //! # What a caller can lean on
 //!

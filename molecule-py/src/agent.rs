@@ -7,13 +7,13 @@ use molecule_core::{
     agent::{self, AgentCard, Delivery, InboundSecret, PlatformClient, PlatformUrl, Settings, TokenStore},
     id::WorkspaceId,
 };
-use pyo3::prelude::*;
+use pyo3::{IntoPyObjectExt, prelude::*};
 use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{
     errors::raised,
-    runtime::{awaitable, wait},
+    runtime::{on_a_thread, wait},
     shared::{self, Secrets},
 };
 
@@ -93,12 +93,13 @@ impl Agent {
 
     #[pyo3(signature = (card=None, *, url=None))]
     fn register_async<'py>(
-        &self,
-        py: Python<'py>,
-        card: Option<&Bound<'_, PyAny>>,
+        this: &Bound<'py, Self>,
+        card: Option<Bound<'py, PyAny>>,
         url: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, register(self.client.clone(), self.described(py, card)?, url))
+        let py = this.py();
+        let arguments = [("card", card.into_bound_py_any(py)?), ("url", url.into_bound_py_any(py)?)];
+        on_a_thread(this, "register", &arguments)
     }
 
     #[pyo3(signature = (authorization))]

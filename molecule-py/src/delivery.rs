@@ -42,7 +42,7 @@ pub(crate) fn send(message: Message) {
     }
 }
 
-/// Hands over nothing from now on, and waits a moment for what is being handed over.
+/// Calls nobody back from now on, and waits a moment for the lines that are left: the last ones tell why a program ends.
 ///
 /// Called when the interpreter is about to end: one that ends under a thread takes the process with it.
 #[pyfunction]
@@ -80,8 +80,11 @@ impl Queue {
 
 fn deliver(messages: &Receiver<Message>, _alive: &Sender<()>) {
     for message in messages {
-        if CLOSED.load(Ordering::SeqCst) || Python::try_attach(|py| hand_over(py, &message)).is_none() {
-            return;
+        match message {
+            Message::Close => return,
+            Message::Beat(..) if CLOSED.load(Ordering::SeqCst) => {}
+            message if Python::try_attach(|py| hand_over(py, &message)).is_none() => return,
+            _ => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use molecule_core::{
     agent::{self, Beat, LoopStatus, Program, RuntimeMetadata, heartbeat::LONGEST_INTERVAL},
     clock::SystemEntropy,
 };
-use pyo3::prelude::*;
+use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
 use tokio::{
     runtime::Builder,
     sync::{oneshot, watch},
@@ -22,7 +22,7 @@ use crate::{
     agent::Agent,
     delivery::{self, Message},
     errors::raised,
-    runtime::{awaitable, wait},
+    runtime::{on_a_thread, wait},
     shared,
 };
 
@@ -71,7 +71,7 @@ pub(crate) struct HeartbeatLoop {
     interval: Duration,
     on_beat: Option<Arc<Py<PyAny>>>,
     beat: Arc<Mutex<Beat>>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 /// What starting and stopping change.
@@ -103,7 +103,7 @@ impl HeartbeatLoop {
             interval: shared::duration("interval", interval)?.min(LONGEST_INTERVAL),
             on_beat: on_beat.map(Arc::new),
             beat: Arc::default(),
-            state: Arc::new(Mutex::new(State { status, running: None })),
+            state: Mutex::new(State { status, running: None }),
         })
     }
 
@@ -130,12 +130,8 @@ impl HeartbeatLoop {
         py.detach(|| stop(&self.state));
     }
 
-    fn stop_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let state = Arc::clone(&self.state);
-        awaitable(py, async move {
-            let stopped = tokio::task::spawn_blocking(move || stop(&state)).await;
-            stopped.map_err(|error| Error::new(ErrorKind::Unexpected, error.to_string()))
-        })
+    fn stop_async<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        on_a_thread(this, "stop", &[])
     }
 
     #[pyo3(signature = (timeout=30.0))]
@@ -144,8 +140,8 @@ impl HeartbeatLoop {
     }
 
     #[pyo3(signature = (timeout=30.0))]
-    fn wait_accepted_async<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(py, accepted(lock(&self.state).status.clone(), shared::duration("timeout", timeout)?))
+    fn wait_accepted_async<'py>(this: &Bound<'py, Self>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
+        on_a_thread(this, "wait_accepted", &[("timeout", timeout.into_bound_py_any(this.py())?)])
     }
 
     #[pyo3(signature = (*, error_rate=None, sample_error=None, active_tasks=None, current_task=None,
@@ -188,23 +184,17 @@ impl HeartbeatLoop {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
         self.stop(py);
     }
 
-    fn __aenter__(this: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        this.get().start(this.py())?;
-        let entered = this.clone().unbind();
-        awaitable(this.py(), async move { Ok(entered) })
+    fn __aenter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        on_a_thread(this, "__enter__", &[])
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __aexit__<'py>(
-        &self,
-        py: Python<'py>,
-        _exception: &Bound<'_, pyo3::types::PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.stop_async(py)
+    fn __aexit__<'py>(this: &Bound<'py, Self>, _exception: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        on_a_thread(this, "stop", &[])
     }
 
     fn __repr__(&self) -> String {

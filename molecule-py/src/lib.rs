@@ -5,6 +5,7 @@ mod delivery;
 mod errors;
 mod heartbeat;
 mod logs;
+mod mcp;
 mod runtime;
 mod shared;
 
@@ -19,6 +20,7 @@ mod _molecule {
         agent::Agent,
         errors::error_table,
         heartbeat::{HeartbeatLoop, HeartbeatStatus},
+        mcp::{is_mcp_verbose, run_mcp},
         shared::{auth_headers, get_token, redact, refresh_cache, save_token, self_source_headers},
     };
 

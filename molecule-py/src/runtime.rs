@@ -1,21 +1,34 @@
 //! Waiting for Rust from Python.
 
-use std::{pin::pin, time::Duration};
+use std::{io, pin::pin, sync::OnceLock, time::Duration};
 
-use molecule_core::Result;
-use pyo3::prelude::*;
-use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
+use molecule_core::{Error, ErrorKind, Result};
+use pyo3::{intern, prelude::*, types::PyDict};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::errors::raised;
 
 /// How often a wait looks whether Python was interrupted.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// The threads of every call. None of them ever asks for the interpreter, which could end under it.
+pub(crate) fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let built = Builder::new_multi_thread().worker_threads(2).thread_name("molecule").enable_all().build();
+    let failed = |error: io::Error| Error::new(ErrorKind::Unexpected, "threads cannot be started").caused_by(error);
+    let built = built.map_err(failed)?;
+    Ok(RUNTIME.get_or_init(|| built))
+}
+
 /// Waits for `future` with the interpreter released. Ctrl-C ends the wait.
 pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T>> + Send) -> PyResult<T> {
+    let runtime = runtime().map_err(|error| raised(py, &error))?;
     let mut future = pin!(future);
     loop {
-        let slice = py.detach(|| get_runtime().block_on(async { tokio::time::timeout(SLICE, future.as_mut()).await }));
+        let slice = py.detach(|| runtime.block_on(async { tokio::time::timeout(SLICE, future.as_mut()).await }));
         match slice {
             Ok(result) => return result.map_err(|error| raised(py, &error)),
             Err(_) => py.check_signals()?,
@@ -23,13 +36,20 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = Result<
     }
 }
 
-/// An awaitable of `future`.
-pub(crate) fn awaitable<T>(
-    py: Python<'_>,
-    future: impl Future<Output = Result<T>> + Send + 'static,
-) -> PyResult<Bound<'_, PyAny>>
-where
-    T: for<'py> IntoPyObject<'py> + Send + 'static,
-{
-    future_into_py(py, async move { future.await.map_err(|error| Python::attach(|py| raised(py, &error))) })
+/// The coroutine of calling the method `name` of `of` on a thread of asyncio's, which waits for it at its end.
+///
+/// A thread of Rust's that brought the result itself could still hold the interpreter when it ends, and take the process
+/// with it.
+pub(crate) fn on_a_thread<'py>(
+    of: &Bound<'py, PyAny>,
+    name: &str,
+    arguments: &[(&str, Bound<'py, PyAny>)],
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = of.py();
+    let keywords = PyDict::new(py);
+    for (name, value) in arguments {
+        keywords.set_item(name, value)?;
+    }
+    let method = of.getattr(name)?;
+    py.import(intern!(py, "asyncio"))?.call_method(intern!(py, "to_thread"), (method,), Some(&keywords))
 }

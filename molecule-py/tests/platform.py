@@ -36,10 +36,11 @@ def answer(value: object, status: int = 200, **headers: str) -> Answer:
 
 
 class Platform:
-    """Answers the next one of ``answers``, and the last one from then on."""
+    """Answers what stands in ``at`` for a path, else the next one of ``answers``, and the last one from then on."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = [Answer()]
+        self.at: dict[str, Answer] = {}
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -48,12 +49,18 @@ class Platform:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                request = Request(time.monotonic(), self.path, dict(self.headers.items()), json.loads(body))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                request = Request(time.monotonic(), self.path, headers, json.loads(body) if body else None)
                 with platform.lock:
                     platform.requests.append(request)
-                    given = platform.answers[0] if len(platform.answers) == 1 else platform.answers.pop(0)
+                    given = platform.at.get(self.path.partition("?")[0])
+                    if given is None:
+                        given = platform.answers[0] if len(platform.answers) == 1 else platform.answers.pop(0)
                 if given.never:
                     platform.stopped.wait()
                     return
@@ -76,6 +83,11 @@ class Platform:
         """The heartbeats so far."""
         with self.lock:
             return [request for request in self.requests if request.path == "/registry/heartbeat"]
+
+    def asked(self, path: str) -> list[Request]:
+        """The requests of ``path`` so far, whatever their query."""
+        with self.lock:
+            return [request for request in self.requests if request.path.partition("?")[0] == path]
 
     def stop(self) -> None:
         """Ends the platform."""

@@ -90,7 +90,7 @@ def test_what_is_sent_and_what_is_kept(platform: Platform, tmp_path: Path) -> No
     assert ours.register(card, url="http://127.0.0.1:9/") == "push"
     (request,) = platform.requests
     assert request.body == {"id": ID, "url": "http://127.0.0.1:9/", "agent_card": card, "delivery_mode": "push"}
-    headers = {name.lower(): value for name, value in request.headers.items()}
+    headers = request.headers
     assert headers["origin"] == platform.url and headers["authorization"] == "Bearer t0ken"
     assert ours.get_token() == "new"
     for name, text in [(".auth_token", "new"), (".platform_inbound_secret", "s3cret")]:

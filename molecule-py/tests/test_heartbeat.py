@@ -51,7 +51,7 @@ def test_it_says_the_whole_beat_and_who_speaks(platform: Platform, tmp_path: Pat
             "runtime_metadata": {"capabilities": {"scheduler": True}, "idle_timeout_seconds": 60},
             "monthly_spend": 7,
         }
-        headers = {name.lower(): value for name, value in first.headers.items()}
+        headers = first.headers
         assert headers["origin"] == platform.url and headers["authorization"] == "Bearer t0ken"
         beats.update(current_task="", runtime_state="wedged", active_tasks=0)
         body = until("the change", lambda: [b for b in platform.beats() if "current_task" not in b.body])[0].body

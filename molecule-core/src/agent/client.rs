@@ -1,19 +1,16 @@
 //! The two calls that make a workspace part of its platform: register and heartbeat.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+mod exchange;
 
-use reqwest::{
-    Client, StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
-};
+use std::{fmt, time::Duration};
+
+use reqwest::{Client, Method, StatusCode};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore, auth_headers};
+pub(super) use self::exchange::{Answer, Call};
+use super::{Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore};
 use crate::{
     error::{Error, ErrorKind, Result, Retry},
     http_client,
@@ -22,9 +19,6 @@ use crate::{
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest answer that is looked at.
-const BODY_LIMIT: usize = 64 * 1024;
 
 /// How many characters of a refusal are passed on.
 const MESSAGE_LIMIT: usize = 200;
@@ -151,6 +145,11 @@ impl PlatformClient {
         self
     }
 
+    /// The platform this client calls.
+    pub fn platform(&self) -> &PlatformUrl {
+        &self.platform
+    }
+
     /// The workspace this client speaks for.
     pub fn workspace_id(&self) -> &WorkspaceId {
         &self.id
@@ -238,41 +237,9 @@ impl PlatformClient {
         }
     }
 
-    /// Posts `body`, and once more when the token was rejected and the file holds another one.
     async fn post<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Answer, String> {
-        let answer = self.post_once(path, body).await?;
-        let rejected = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if !rejected || !self.tokens.adopt_file().map_err(|error| error.message().to_owned())? {
-            return Ok(answer);
-        }
-        let again = self.post_once(path, body).await?;
-        if matches!(again.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            // Neither is good; the next call starts again with the one that has precedence.
-            self.tokens.refresh().map_err(|error| error.message().to_owned())?;
-        }
-        Ok(again)
-    }
-
-    async fn post_once<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Answer, String> {
-        let token = self.tokens.get().map_err(|error| error.message().to_owned())?;
-        let headers = auth_headers(Some(&self.platform), token.as_ref()).map_err(|error| error.message().to_owned())?;
-        let started = Instant::now();
-        let response = self
-            .http
-            .post(self.platform.endpoint(path))
-            .timeout(self.timeout)
-            .headers(headers)
-            .json(body)
-            .send()
-            .await
-            .map_err(|error| reason(&error))?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
-        // The status has been given; what the body lacks only leaves out what it might have brought.
-        let body = http_client::read_body(response, BODY_LIMIT).await.ok();
-        let duration_ms = started.elapsed().as_millis();
-        tracing::debug!(workspace.id = %self.id, path, status = status.as_u16(), duration_ms, "called the platform");
-        Ok(Answer { status, retry_after, body })
+        let body = serde_json::to_vec(body).map_err(|error| format!("what was to be sent is no JSON: {error}"))?;
+        self.exchange(&Call { body: Some(body), timeout: self.timeout, ..Call::to(Method::POST, path) }).await
     }
 }
 
@@ -291,61 +258,14 @@ struct HeartbeatRequest<'a> {
     beat: &'a Beat,
 }
 
-struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    /// `None` when it was too long or broke off.
-    body: Option<Vec<u8>>,
-}
-
-impl Answer {
-    fn object(&self) -> Option<Map<String, Value>> {
-        serde_json::from_slice(self.body.as_deref()?).ok()
-    }
-
-    /// What the platform gave as the reason, in one line.
-    fn message(&self) -> String {
-        let object = self.object().unwrap_or_default();
-        let said = match text(&object, "error") {
-            Some(error) => error.into(),
-            None => String::from_utf8_lossy(self.body.as_deref().unwrap_or_default()),
-        };
-        let line: String =
-            said.trim().chars().take(MESSAGE_LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if line.is_empty() { "no reason was given".to_owned() } else { line }
-    }
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+/// The member `name`, when it is a text that says something.
+pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name)?.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
 fn seconds(value: Option<&Value>) -> Option<Duration> {
     let seconds = value?.as_f64().filter(|seconds| *seconds > 0.0)?;
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// The form in seconds; the form with a date would need a clock that agrees with the platform's.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// The whole chain in one line: the outermost error only says that something was being sent.
-fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut line = String::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    if line.is_empty() { "the request failed".to_owned() } else { line }
 }
 
 #[cfg(test)]

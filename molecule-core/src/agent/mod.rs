@@ -11,6 +11,8 @@ mod client;
 mod headers;
 pub mod heartbeat;
 mod inbound_secret;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod platform_url;
 mod redact;
 mod secret_file;

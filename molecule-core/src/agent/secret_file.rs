@@ -80,6 +80,15 @@ impl SecretFile {
         })
     }
 
+    /// Removes the file, if it is there.
+    #[cfg(feature = "mcp")]
+    pub(super) fn remove(&self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("cannot be removed", error)),
+            _ => Ok(()),
+        }
+    }
+
     /// What tells this content from the next; `None` when there is no file.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         let metadata = fs::metadata(&self.path).ok()?;

@@ -48,6 +48,11 @@ impl StateDir {
         SecretFile::new(self.path.join(".platform_inbound_secret"))
     }
 
+    #[cfg(feature = "mcp")]
+    pub(super) fn inbox_cursor(&self) -> SecretFile {
+        SecretFile::new(self.path.join(".mcp_inbox_cursor"))
+    }
+
     fn resolve_among(explicit: Option<&Path>, container: &Path, home: Option<&Path>) -> Result<Self> {
         if let Some(path) = explicit {
             create(path)?;

@@ -13,8 +13,10 @@ __all__ = [
     "auth_headers",
     "error_table",
     "get_token",
+    "is_mcp_verbose",
     "redact",
     "refresh_cache",
+    "run_mcp",
     "save_token",
     "self_source_headers",
 ]
@@ -49,6 +51,12 @@ def redact(text: str) -> str:
 
 def error_table() -> list[tuple[str, str, str]]:
     """Every kind of error of the core with its class and code, for the tests."""
+
+def is_mcp_verbose() -> bool:
+    """Whether ``molecule-mcp`` is to log what happens and not only what is wrong."""
+
+def run_mcp() -> tuple[int, str]:
+    """Runs ``molecule-mcp`` until its client is gone, and returns the exit code and what there is to say about it."""
 
 @final
 class Agent:

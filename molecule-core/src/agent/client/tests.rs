@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::*;
+use super::{exchange::BODY_LIMIT, *};
 use crate::agent::AgentCard;
 use crate::agent::StateDir;
 

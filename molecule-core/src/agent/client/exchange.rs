@@ -1,0 +1,146 @@
+//! One call to the platform, whatever it is for.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{
+    Method, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{MESSAGE_LIMIT, PlatformClient, TIMEOUT, text};
+use crate::{
+    agent::{auth_headers, self_source_headers},
+    error::Error,
+    http_client,
+};
+
+/// The longest answer that is looked at when nothing else is said.
+pub(in crate::agent) const BODY_LIMIT: usize = 64 * 1024;
+
+/// What to ask.
+pub(in crate::agent) struct Call<'a> {
+    pub(in crate::agent) method: Method,
+    /// Starts with a slash.
+    pub(in crate::agent) path: &'a str,
+    pub(in crate::agent) query: &'a [(&'a str, String)],
+    /// JSON.
+    pub(in crate::agent) body: Option<Vec<u8>>,
+    /// Whether the workspace speaks for itself, and says so.
+    pub(in crate::agent) is_own: bool,
+    pub(in crate::agent) timeout: Duration,
+    /// The longest answer that is looked at.
+    pub(in crate::agent) limit: usize,
+}
+
+impl<'a> Call<'a> {
+    /// A call without a body, for a short answer.
+    pub(in crate::agent) fn to(method: Method, path: &'a str) -> Self {
+        Self { method, path, query: &[], body: None, is_own: false, timeout: TIMEOUT, limit: BODY_LIMIT }
+    }
+}
+
+/// What came back.
+pub(in crate::agent) struct Answer {
+    pub(in crate::agent) status: StatusCode,
+    pub(in crate::agent) retry_after: Option<Duration>,
+    /// `None` when it was too long or broke off.
+    body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// The body as a JSON object.
+    pub(in crate::agent) fn object(&self) -> Option<Map<String, Value>> {
+        serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+
+    /// The body as JSON.
+    #[cfg(feature = "mcp")]
+    pub(in crate::agent) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+
+    /// What the platform gave as the reason, in one line.
+    pub(in crate::agent) fn message(&self) -> String {
+        let object = self.object().unwrap_or_default();
+        let said = match text(&object, "error") {
+            Some(error) => error.into(),
+            None => String::from_utf8_lossy(self.body.as_deref().unwrap_or_default()),
+        };
+        let line: String =
+            said.trim().chars().take(MESSAGE_LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if line.is_empty() { "no reason was given".to_owned() } else { line }
+    }
+}
+
+impl PlatformClient {
+    /// Makes `call`, and once more when the token was rejected and the file holds another one.
+    ///
+    /// The error says why there was no answer.
+    pub(in crate::agent) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, String> {
+        let said = |error: Error| error.message().to_owned();
+        let answer = self.exchange_once(call).await?;
+        let rejected = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if !rejected || !self.tokens.adopt_file().map_err(said)? {
+            return Ok(answer);
+        }
+        let again = self.exchange_once(call).await?;
+        if matches!(again.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            // Neither is good; the next call starts again with the one that has precedence.
+            self.tokens.refresh().map_err(said)?;
+        }
+        Ok(again)
+    }
+
+    async fn exchange_once(&self, call: &Call<'_>) -> Result<Answer, String> {
+        let said = |error: Error| error.message().to_owned();
+        let token = self.tokens.get().map_err(said)?;
+        let headers = if call.is_own {
+            self_source_headers(Some(&self.platform), token.as_ref(), &self.id)
+        } else {
+            auth_headers(Some(&self.platform), token.as_ref())
+        };
+        let mut url = Url::parse(&self.platform.endpoint(call.path)).map_err(|error| error.to_string())?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
+        }
+        let mut request =
+            self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers.map_err(said)?);
+        if let Some(body) = &call.body {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone());
+        }
+        let started = Instant::now();
+        let response = request.send().await.map_err(|error| reason(&error))?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        // The status has been given; what the body lacks only leaves out what it might have brought.
+        let body = http_client::read_body(response, call.limit).await.ok();
+        let (path, duration_ms) = (call.path, started.elapsed().as_millis());
+        tracing::debug!(workspace.id = %self.id, path, status = status.as_u16(), duration_ms, "called the platform");
+        Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// The form in seconds; the form with a date would need a clock that agrees with the platform's.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The whole chain in one line: the outermost error only says that something was being sent.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut line = String::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if line.is_empty() { "the request failed".to_owned() } else { line }
+}

@@ -1,0 +1,110 @@
+//! What `molecule-mcp` is told by its environment.
+
+use super::{EXIT_USAGE, Failure};
+use crate::agent::{Settings, StateDir, TokenStore};
+
+/// The advice on how long to wait for messages, in seconds, when nothing else is said, and the longest.
+const POLL_TIMEOUT: (u64, u64) = (2, 60);
+
+const HELP: &str = "\
+molecule-mcp makes an agent a member of a Molecule fleet. It is told by its environment:
+  WORKSPACE_ID              the id of the workspace
+  PLATFORM_URL              the address of the platform, as http://localhost:8080
+  MOLECULE_WORKSPACE_TOKEN  the token of the workspace, from the canvas → Tokens tab
+  CONFIGS_DIR               where secrets are kept (default: /configs, else ~/.molecule-workspace)
+  MOLECULE_AGENT_NAME, MOLECULE_AGENT_DESCRIPTION, MOLECULE_AGENT_SKILLS
+                            what others see of the agent; skills are separated by commas
+  MOLECULE_MCP_DISABLE_HEARTBEAT, MOLECULE_MCP_DISABLE_INBOX, MOLECULE_MCP_VERBOSE
+                            anything: no register and no heartbeat; no inbox; more logs
+  MOLECULE_MCP_POLL_TIMEOUT_SECS
+                            how long the agent is advised to wait for messages (default: 2; 0: not at all)";
+
+/// What the command is told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Who the agent is.
+    pub settings: Settings,
+    /// Neither register nor beat: another process does.
+    pub no_heartbeat: bool,
+    /// Take in no messages.
+    pub no_inbox: bool,
+    /// Log what happens and not only what is wrong.
+    pub is_verbose: bool,
+    /// How many seconds the agent is advised to wait for messages; 0: not at all.
+    pub poll_timeout: u64,
+}
+
+impl Options {
+    /// Asks `variable` for each variable by its name.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let is_set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+        let (default, longest) = POLL_TIMEOUT;
+        let poll_timeout =
+            variable("MOLECULE_MCP_POLL_TIMEOUT_SECS").and_then(|seconds| seconds.trim().parse::<u64>().ok());
+        Self {
+            no_heartbeat: is_set("MOLECULE_MCP_DISABLE_HEARTBEAT"),
+            no_inbox: is_set("MOLECULE_MCP_DISABLE_INBOX"),
+            is_verbose: is_set("MOLECULE_MCP_VERBOSE"),
+            poll_timeout: poll_timeout.unwrap_or(default).min(longest),
+            settings: Settings::read(variable),
+        }
+    }
+
+    /// The folder of the secrets, once all is there that is needed.
+    pub(super) fn check(&self) -> Result<StateDir, Failure> {
+        let folder = self.settings.state_dir()?;
+        let has_token = TokenStore::supplied_first(&folder, self.settings.token.clone()).get()?.is_some();
+        let missing: Vec<&str> = [
+            (self.settings.workspace_id.is_some(), "WORKSPACE_ID"),
+            (self.settings.platform_url.is_some(), "PLATFORM_URL"),
+            (has_token, "MOLECULE_WORKSPACE_TOKEN (or CONFIGS_DIR/.auth_token)"),
+        ]
+        .into_iter()
+        .filter_map(|(is_there, name)| (!is_there).then_some(name))
+        .collect();
+        if missing.is_empty() {
+            return Ok(folder);
+        }
+        let message = format!("{HELP}\n\nCurrently missing: {}", missing.join(", "));
+        Err(Failure { code: EXIT_USAGE, message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)]) -> Options {
+        Options::read(|asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn anything_that_is_not_blank_switches() {
+        let set = options(&[
+            ("MOLECULE_MCP_DISABLE_HEARTBEAT", "0"),
+            ("MOLECULE_MCP_DISABLE_INBOX", "yes"),
+            ("MOLECULE_MCP_VERBOSE", " "),
+        ]);
+        assert!(set.no_heartbeat && set.no_inbox && !set.is_verbose);
+    }
+
+    #[test]
+    fn the_advice_to_wait_has_its_limits() {
+        for (text, expected) in [("", 2), ("0", 0), ("5", 5), ("61", 60), ("-1", 2), ("soon", 2), (" 7 ", 7)] {
+            assert_eq!(options(&[("MOLECULE_MCP_POLL_TIMEOUT_SECS", text)]).poll_timeout, expected, "{text}");
+        }
+        assert_eq!(options(&[]).poll_timeout, 2);
+    }
+
+    #[test]
+    fn all_that_is_missing_is_named_in_the_last_line() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = ("CONFIGS_DIR", root.path().to_str().unwrap());
+        let failure = options(&[folder, ("PLATFORM_URL", "http://p")]).check().unwrap_err();
+        assert_eq!(failure.code, 2);
+        let last = failure.message.lines().last().unwrap();
+        assert_eq!(last, "Currently missing: WORKSPACE_ID, MOLECULE_WORKSPACE_TOKEN (or CONFIGS_DIR/.auth_token)");
+        std::fs::write(root.path().join(".auth_token"), "t0ken").unwrap();
+        assert!(options(&[folder, ("PLATFORM_URL", "http://p"), ("WORKSPACE_ID", "x")]).check().is_ok());
+    }
+}

@@ -1,0 +1,26 @@
+//! `molecule-mcp`, of which Python only sees the exit code.
+
+use std::sync::Arc;
+
+use molecule_core::{
+    agent::mcp::{self, Options},
+    clock::SystemEntropy,
+};
+use pyo3::prelude::*;
+
+use crate::runtime::runtime;
+
+#[pyfunction]
+#[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
+pub(crate) fn is_mcp_verbose() -> bool {
+    Options::read(|name| std::env::var(name).ok()).is_verbose
+}
+
+#[pyfunction]
+#[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
+pub(crate) fn run_mcp(py: Python<'_>) -> (u8, String) {
+    let options = Options::read(|name| std::env::var(name).ok());
+    let run = || runtime()?.block_on(mcp::run(&options, Arc::new(SystemEntropy), mcp::stdio));
+    let ended: Result<(), mcp::Failure> = py.detach(run);
+    ended.map_or_else(|failure| (failure.code, failure.message), |()| (0, String::new()))
+}

@@ -1,0 +1,92 @@
+"""The examples of the documentation, word for word."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import PATIENCE, Server, until
+from .test_mcp import TOOLS, session, variables
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-agent.md").read_text()
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+LOOP, ANSWERS = examples("python")
+(CONFIGURATION,) = examples("json")
+
+
+@pytest.fixture(scope="module")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that calls agents on this host."""
+    server = Server(tmp_path_factory.mktemp("server"), development=True)
+    yield server
+    server.stop()
+
+
+@contextlib.contextmanager
+def running(source: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", source], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_the_plain_loop(server: Server, tmp_path: Path) -> None:
+    workspace = server.create("plain-loop")
+    with running(LOOP, variables(tmp_path, **workspace)) as process:
+        until("it is online", lambda: server.status(workspace) == "online")
+        assert process.poll() is None
+
+
+def test_the_agent_that_answers(open_server: Server, tmp_path: Path) -> None:
+    workspace = open_server.create("answers")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running(ANSWERS, variables(tmp_path, PORT=str(port), **workspace)):
+        until("it is online", lambda: open_server.status(workspace) == "online")
+        message = {"role": "user", "parts": [{"kind": "text", "text": "Good morning"}]}
+        request = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}}
+        answer = open_server.http.post(f"/workspaces/{workspace['WORKSPACE_ID']}/a2a", json=request)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["result"]["parts"][0]["text"] == "You said: Good morning"
+
+
+def test_the_configuration(server: Server, tmp_path: Path) -> None:
+    workspace = server.create("configured")
+    (configured,) = json.loads(CONFIGURATION)["mcpServers"].values()
+    assert set(configured["env"]) == set(workspace)
+    command = Path(sys.executable).parent / configured["command"]
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE), session([str(command)], variables(tmp_path, **workspace)) as client:
+            assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS
+
+    asyncio.run(main())
+    assert server.status(workspace) == "online"
+
+
+def test_the_examples_are_typed_strictly(tmp_path: Path) -> None:
+    for name, source in [("loop", LOOP), ("answers", ANSWERS)]:
+        (tmp_path / f"{name}.py").write_text(source)
+    arguments = [sys.executable, "-m", "mypy", "--strict", "loop.py", "answers.py"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_tool_is_told_of() -> None:
+    assert {name for name in re.findall(r"`([a-z_]+)`", PAGE) if name in TOOLS} == TOOLS
