@@ -1,8 +1,10 @@
-//! `molecule`: the server, a reference agent, and the client commands, in one binary.
+//! `molecule`: the server, a reference agent, the tools of the fleet for other agents, and the client commands, in one
+//! binary.
 
 mod agent;
 mod cli;
 mod logging;
+mod mcp;
 mod paths;
 mod serve;
 
@@ -25,8 +27,11 @@ fn main() -> ExitCode {
             return exit(&Error::new(ErrorKind::Unexpected, format!("cannot start worker threads: {error}")));
         }
     };
-    match runtime.block_on(cli::run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = runtime.block_on(cli::run(cli));
+    // A thread that reads standard input cannot be told to stop.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
         // Whoever read our output has seen enough (`molecule list | head -1`). The signal that would end us
         // silently stays ignored: in `molecule serve` a client that hangs up must not end the server.
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,

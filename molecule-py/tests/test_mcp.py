@@ -1,4 +1,4 @@
-"""``molecule-mcp`` under the official client, against a real server."""
+"""``molecule-mcp`` and ``molecule mcp`` under the official client, against a real server."""
 
 import asyncio
 import json
@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 
-from .conftest import PATIENCE, Server, until
+from .conftest import PATIENCE, Server, binary, until
 from .platform import Platform, answer
 
 ID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
@@ -34,7 +35,10 @@ TOOLS = {
     "recall_memory",
 }
 
-COMMAND = [str(Path(sys.executable).parent / "molecule-mcp")]
+PYTHON = [str(Path(sys.executable).parent / "molecule-mcp")]
+COMMAND = [binary(), "mcp"]
+
+both = pytest.mark.parametrize("command", [PYTHON, COMMAND], ids=["molecule-mcp", "molecule mcp"])
 
 
 def variables(folder: Path, **more: str) -> dict[str, str]:
@@ -70,7 +74,8 @@ def run(command: list[str], environment: dict[str, str], said: str = "") -> subp
     )
 
 
-def test_one_command_makes_a_member_of_the_fleet(server: Server, tmp_path: Path) -> None:
+@both
+def test_one_command_makes_a_member_of_the_fleet(server: Server, tmp_path: Path, command: list[str]) -> None:
     workspace = server.create("by-mcp")
 
     async def test(client: ClientSession) -> None:
@@ -80,7 +85,7 @@ def test_one_command_makes_a_member_of_the_fleet(server: Server, tmp_path: Path)
         assert (info["id"], info["status"]) == (workspace["WORKSPACE_ID"], "online")
         assert info["agent_card"]["name"] == f"molecule-mcp-{workspace['WORKSPACE_ID'][:8]}"
 
-    drive(COMMAND, variables(tmp_path, **workspace), test)
+    drive(command, variables(tmp_path, **workspace), test)
 
 
 def test_what_it_says_of_itself(server: Server, tmp_path: Path) -> None:
@@ -112,8 +117,9 @@ def test_what_it_says_of_itself(server: Server, tmp_path: Path) -> None:
     assert client.wait(PATIENCE) == 0
 
 
-def test_what_is_missing_is_named_and_exits_2(tmp_path: Path) -> None:
-    done = run(COMMAND, variables(tmp_path, PLATFORM_URL="http://127.0.0.1:9"))
+@both
+def test_what_is_missing_is_named_and_exits_2(tmp_path: Path, command: list[str]) -> None:
+    done = run(command, variables(tmp_path, PLATFORM_URL="http://127.0.0.1:9"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         "Currently missing: WORKSPACE_ID, MOLECULE_WORKSPACE_TOKEN (or CONFIGS_DIR/.auth_token)"
@@ -121,9 +127,10 @@ def test_what_is_missing_is_named_and_exits_2(tmp_path: Path) -> None:
     assert "MOLECULE_MCP_DISABLE_HEARTBEAT" in done.stderr
 
 
-def test_a_rejected_token_exits_3(server: Server, tmp_path: Path) -> None:
+@both
+def test_a_rejected_token_exits_3(server: Server, tmp_path: Path, command: list[str]) -> None:
     workspace = {**server.create("rejected"), "MOLECULE_WORKSPACE_TOKEN": "wrong"}
-    done = run(COMMAND, variables(tmp_path, **workspace))
+    done = run(command, variables(tmp_path, **workspace))
     assert done.returncode == 3
     assert done.stderr.strip().endswith(
         "register rejected with HTTP 401 — the token in MOLECULE_WORKSPACE_TOKEN is invalid for workspace "
@@ -131,30 +138,48 @@ def test_a_rejected_token_exits_3(server: Server, tmp_path: Path) -> None:
     )
 
 
+@both
 def test_a_removed_workspace_exits_3_and_other_failures_go_on(
-    platform: Platform, tmp_path: Path
+    platform: Platform, tmp_path: Path, command: list[str]
 ) -> None:
     environment = variables(
         tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken"
     )
     platform.answers = [answer({"error": "workspace removed"}, 410)]
-    done = run(COMMAND, environment)
+    done = run(command, environment)
     assert done.returncode == 3 and "was deleted on the platform" in done.stderr
     platform.answers = [answer({}, 500)]
-    done = run(COMMAND, environment)
+    done = run(command, environment)
     # Its client closed the input at once.
     assert done.returncode == 0
     assert "[molecule-mcp] molecule-mcp: register failed, going on: HTTP 500" in done.stderr
     assert "t0ken" not in done.stderr
 
 
-def test_files_are_no_client(platform: Platform, tmp_path: Path) -> None:
+@both
+def test_a_client_that_speaks_something_else_is_told(platform: Platform, tmp_path: Path, command: list[str]) -> None:
+    environment = variables(
+        tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken"
+    )
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdin is not None and client.stderr is not None
+        client.stdin.write('{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}\n')
+        client.stdin.flush()
+        # Its input stays open.
+        assert client.wait(PATIENCE) == 2
+        assert "molecule-mcp: the client does not speak the Model Context Protocol: " in client.stderr.read()
+
+
+@both
+def test_files_are_no_client(platform: Platform, tmp_path: Path, command: list[str]) -> None:
     environment = variables(
         tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken"
     )
     with (tmp_path / "file").open("w+") as file:
         done = subprocess.run(
-            COMMAND, env=environment, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+            command, env=environment, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
         )
     assert done.returncode == 2 and b"standard input is a file" in done.stderr
 

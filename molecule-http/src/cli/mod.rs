@@ -21,14 +21,14 @@ mod text;
 mod wait;
 mod workspace;
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{convert::Infallible, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use molecule_core::error::Result;
 use secrecy::SecretString;
 
 use self::client::Client;
-use crate::{agent, paths, serve};
+use crate::{agent, mcp, paths, serve};
 
 const AFTER_HELP: &str = "\
 The server and the token are taken from the flags, else from the environment, else from the profile saved by \
@@ -81,6 +81,9 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Run the reference agent, which answers by repeating what it is told
     Agent(agent::AgentArgs),
+    /// Give an agent the tools of the fleet over the Model Context Protocol, and keep it alive meanwhile
+    #[command(after_help = mcp::AFTER_HELP)]
+    Mcp,
     /// Print the OpenAPI document of the server
     Openapi,
     /// Create a workspace and wait until it is online
@@ -117,13 +120,15 @@ struct Session {
 }
 
 /// Runs what was typed.
-pub(crate) async fn run(cli: Cli) -> Result<()> {
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { global, command } = cli;
     let session = |global: &GlobalArgs| -> Result<Session> {
         let target = profile::resolve(global, &paths::environment)?;
         Ok(Session { client: Client::new(target)?, json: global.json })
     };
-    match command {
+    let done = match command {
+        // Its exit codes are a promise of its own.
+        Command::Mcp => return Ok(mcp::run().await),
         Command::Serve(args) => serve::run(*args, global.data_dir).await,
         Command::Agent(args) => agent::run(args).await,
         Command::Openapi => output::line(serve::openapi().trim_end()),
@@ -139,7 +144,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Delete(args) => delete::run(args, &session(&global)?).await,
         Command::Events(args) => events::run(args, &session(&global)?).await,
         Command::Login(args) => login::run(args, &global).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
