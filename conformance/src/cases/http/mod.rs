@@ -8,6 +8,7 @@ mod events;
 mod inbound_secret;
 mod lifecycle;
 mod memory;
+mod older;
 mod operations;
 mod records;
 mod registry;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case<Server>> {
         changes::cases(),
         secrets::cases(),
         memory::cases(),
+        older::cases(),
         records::cases(),
     ]
     .into_iter()

@@ -28,12 +28,21 @@ pub(crate) mod tokens;
 pub(crate) mod values;
 pub(crate) mod workspaces;
 
+use molecule_core::workspace::Status;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 /// What every refusal looks like. Some add members of their own, such as `retry_after`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorView {
     /// What failed, for which input, and what to do about it.
     error: String,
+}
+
+/// The statuses that a workspace can have: those of the code, so that the document cannot say otherwise.
+pub(crate) fn status_schema() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Status::ALL.map(Status::as_str))).build()
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::ErrorView;
+use super::{ErrorView, status_schema};
 use crate::serve::{
     error::ApiResult,
     guard::{Body, Claimed, Id, Operator, Own, Params, Presented},
@@ -165,8 +165,7 @@ pub(crate) struct WorkspaceView {
     name: String,
     role: Option<String>,
     tier: i32,
-    /// `provisioning`, `online`, `offline`, `degraded`, `failed`, `removed`, `paused`, `hibernated`, `hibernating` or
-    /// `awaiting_agent`.
+    #[schema(schema_with = status_schema)]
     status: &'static str,
     /// Empty while the agent has no address.
     url: String,
