@@ -14,7 +14,10 @@ use molecule_conformance::provisioner::{Plain, run};
 use molecule_core::{
     Error, ErrorKind, Result,
     id::WorkspaceId,
-    provisioner::{Capability, LocalProvisioner, StartSpec, Workload, WorkloadInspector},
+    provisioner::{
+        Capability, ConfigFile, FileEntry, FilePath, FileRoot, LocalProvisioner, StartSpec, Workload,
+        WorkloadInspector, WorkspaceFiles,
+    },
 };
 use secrecy::SecretString;
 use tokio::{
@@ -24,7 +27,7 @@ use tokio::{
 
 /// What it can do: machines have an address; there is no way into them, and nothing of them outlives them.
 const CAPABILITY: Capability =
-    Capability { name: "toy", assigns_url: true, exec: false, volumes: false, isolation: false };
+    Capability { name: "toy", assigns_url: true, exec: false, volumes: false, files: false, isolation: false };
 
 #[derive(Debug)]
 struct Toy {
@@ -113,6 +116,31 @@ impl LocalProvisioner for Toy {
 
     async fn write_auth_token(&self, _: WorkspaceId, _: &SecretString) -> Result<()> {
         Err(CAPABILITY.unsupported("write into volumes"))
+    }
+}
+
+#[async_trait]
+impl WorkspaceFiles for Toy {
+    async fn list_files(
+        &self,
+        _: WorkspaceId,
+        _: FileRoot,
+        _: Option<&FilePath>,
+        _: usize,
+    ) -> Result<Option<Vec<FileEntry>>> {
+        Err(CAPABILITY.unsupported("list files"))
+    }
+
+    async fn read_file(&self, _: WorkspaceId, _: FileRoot, _: &FilePath) -> Result<Option<Vec<u8>>> {
+        Err(CAPABILITY.unsupported("read files"))
+    }
+
+    async fn write_files(&self, _: WorkspaceId, _: &[ConfigFile]) -> Result<()> {
+        Err(CAPABILITY.unsupported("write files"))
+    }
+
+    async fn delete_file(&self, _: WorkspaceId, _: &FilePath) -> Result<()> {
+        Err(CAPABILITY.unsupported("delete files"))
     }
 }
 

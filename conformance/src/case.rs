@@ -100,7 +100,7 @@ features! {
     Records = "records",
     /// Schedules.
     Schedules = "schedules",
-    /// Files that are sent to agents and fetched from them.
+    /// Files that workspaces keep, and such as are sent to agents and fetched from them.
     Files = "files",
     /// Events as a stream.
     Streams = "streams",

@@ -1,6 +1,8 @@
 //! A stand-in for an agent, for the tests of backends: it stays up, and answers every HTTP request with 200, but ends
 //! with code 7 when asked for `/crash`. Linked statically, it is all that an image needs.
 //!
+//! Called `rm`, it removes the files that are named after `--`: images of tests have no other tool.
+//!
 //! It listens on `PORT` (8000 by default) of every address. Before that, when set:
 //! - `MOLECULE_TEST_SHOW`: prints `file <path> <mode> <contents>` for this file of its configuration folder;
 //! - `MOLECULE_TEST_ENV`: prints its arguments and environment, one `arg …` or `env …` a line;
@@ -26,6 +28,10 @@ use std::{
 };
 
 fn main() -> io::Result<ExitCode> {
+    if env::args().next().is_some_and(|name| name.rsplit('/').next() == Some("rm")) {
+        env::args().skip_while(|argument| argument != "--").skip(1).try_for_each(fs::remove_file)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("workload starts");
     if let Ok(path) = env::var("MOLECULE_TEST_SHOW") {
         println!("{}", describe(&path));

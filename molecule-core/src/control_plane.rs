@@ -24,7 +24,10 @@ use crate::{
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     identity::Sessions,
-    provisioner::{ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, attempts::Attempts, env::EnvMutator},
+    provisioner::{
+        ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
+        env::EnvMutator,
+    },
     registry::Runtime,
     relay::Relay,
     schedules,
@@ -80,7 +83,11 @@ pub(crate) struct Inner {
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
     None,
-    Local { provisioner: Arc<dyn LocalProvisioner>, inspector: Arc<dyn WorkloadInspector> },
+    Local {
+        provisioner: Arc<dyn LocalProvisioner>,
+        inspector: Arc<dyn WorkloadInspector>,
+        files: Arc<dyn WorkspaceFiles>,
+    },
     ControlPlane(Arc<dyn ControlPlaneProvisioner>),
 }
 
@@ -122,8 +129,8 @@ impl Builder {
 
     /// Runs workspaces on this host.
     #[must_use]
-    pub fn local_backend<B: LocalProvisioner + WorkloadInspector>(mut self, backend: Arc<B>) -> Self {
-        self.backend = Backend::Local { provisioner: backend.clone(), inspector: backend };
+    pub fn local_backend<B: LocalProvisioner + WorkloadInspector + WorkspaceFiles>(mut self, backend: Arc<B>) -> Self {
+        self.backend = Backend::Local { provisioner: backend.clone(), inspector: backend.clone(), files: backend };
         self
     }
 

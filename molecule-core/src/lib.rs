@@ -59,6 +59,7 @@
 //! | [`delegation`] | tasks that agents hand to one another |
 //! | [`events`] | what is told as it happens |
 //! | [`files`] | files on their way to an agent and back |
+//! | [`workspace_files`] | the files that a workspace keeps |
 //! | [`memory`] | what agents remember: values by key, and memories that others may find |
 //! | [`identity`] | credentials, and who they make the caller |
 //! | [`records`] | what agents ask leave for, how they are set up, how far their workflows came |
@@ -138,6 +139,8 @@ pub mod templates;
 pub mod testing;
 #[cfg(feature = "server")]
 pub mod workspace;
+#[cfg(feature = "server")]
+pub mod workspace_files;
 
 #[cfg(feature = "server")]
 pub use control_plane::ControlPlane;

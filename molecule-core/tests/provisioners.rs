@@ -105,7 +105,8 @@ async fn the_scripted_backend_passes_the_suite() {
 
 #[tokio::test]
 async fn a_backend_that_can_do_less_passes_what_it_claims() {
-    let capability = Capability { name: "less", assigns_url: false, exec: false, volumes: false, isolation: false };
+    let capability =
+        Capability { name: "less", assigns_url: false, exec: false, volumes: false, files: false, isolation: false };
     let provisioner = ScriptedProvisioner::with_capability(capability);
     let report = run_suite(&provisioner, &Scripted(provisioner.clone())).await;
     assert!(report.is_success(), "{report}");

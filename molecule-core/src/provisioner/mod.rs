@@ -1,7 +1,7 @@
 //! Where workspaces run: the traits that a backend implements, and the backends that come with the library.
 //!
-//! A backend of your own implements [`LocalProvisioner`] and [`WorkloadInspector`] (machines of this host, reached
-//! directly) or [`ControlPlaneProvisioner`] (machines that another control plane owns), and is handed to
+//! A backend of your own implements [`LocalProvisioner`], [`WorkloadInspector`] and [`WorkspaceFiles`] (machines of this host,
+//! reached directly) or [`ControlPlaneProvisioner`] (machines that another control plane owns), and is handed to
 //! [`ControlPlane::builder`](crate::ControlPlane::builder). Nothing in the library changes for it.
 
 #[cfg(feature = "docker")]
@@ -12,6 +12,7 @@ pub mod process;
 pub(crate) mod attempts;
 pub(crate) mod dispatch;
 pub mod env;
+pub mod files;
 pub mod image_ref;
 pub(crate) mod prepare;
 pub mod remote;
@@ -22,6 +23,7 @@ use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 use async_trait::async_trait;
 use secrecy::SecretString;
 
+pub use self::files::{FileEntry, FilePath, FileRoot, LISTING_LIMIT, WorkspaceFiles};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
@@ -40,6 +42,8 @@ pub struct Capability {
     /// [`LocalProvisioner::remove_volume`], [`LocalProvisioner::volume_has_file`] and
     /// [`LocalProvisioner::write_auth_token`] work, also while nothing runs.
     pub volumes: bool,
+    /// It keeps files that can be looked at and changed: [`WorkspaceFiles`].
+    pub files: bool,
     /// The workload is kept apart from this host and from other workloads.
     pub isolation: bool,
 }

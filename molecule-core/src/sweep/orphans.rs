@@ -94,7 +94,7 @@ impl Strays {
 impl ControlPlane {
     /// Makes the three passes, once. Nothing to be done without a backend on this host.
     pub(crate) async fn sweep_orphans(&self, strays: &Strays) -> Result<()> {
-        let Backend::Local { provisioner, inspector } = &self.inner.backend else { return Ok(()) };
+        let Backend::Local { provisioner, inspector, .. } = &self.inner.backend else { return Ok(()) };
         let (removed, unknown, tokens) = join3(
             in_time(self.clear_removed(provisioner, inspector)),
             in_time(self.clear_unknown(provisioner, inspector, strays)),

@@ -90,6 +90,8 @@ struct File {
     runtime_config: RuntimeConfig,
     #[serde(deserialize_with = "or_default")]
     env: Env,
+    /// Looked at where it is asked for: one that is no list spoils nothing else.
+    shared_context: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,7 +133,7 @@ fn read(yaml: &str) -> Result<File, String> {
 impl Template {
     /// The template that `yaml` in the folder `id` describes, or why it cannot be read.
     pub(super) fn parse(id: &str, yaml: &str) -> Result<Self, String> {
-        let File { name, description, tier, runtime, model, skills, models, providers, runtime_config, env } =
+        let File { name, description, tier, runtime, model, skills, models, providers, runtime_config, env, .. } =
             read(yaml)?;
         let first = |one: Vec<String>, other| if one.is_empty() { other } else { one };
         Ok(Self {
@@ -157,6 +159,12 @@ impl Template {
 /// The variables without which an agent of this configuration cannot start, or why it cannot be read.
 pub(crate) fn required_env(yaml: &str) -> Result<Vec<String>, String> {
     read(yaml).map(|file| file.runtime_config.required_env)
+}
+
+/// The files that a configuration shares, as it names them, or why it cannot be read. What is no text is passed over.
+pub(crate) fn shared_context(yaml: &str) -> Result<Vec<String>, String> {
+    let named = read(yaml)?.shared_context.and_then(|named| named.as_array().cloned()).unwrap_or_default();
+    Ok(named.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
 }
 
 #[cfg(test)]
@@ -205,6 +213,20 @@ runtime_config:
         assert_eq!((template.model.as_str(), template.models[0].id.as_str()), ("openai:gpt-4.1-mini", "a"));
         assert_eq!(template.required_env, ["OPENAI_API_KEY"]);
         assert_eq!(required_env(yaml).unwrap(), [] as [&str; 0], "that is a declaration only");
+    }
+
+    #[test]
+    fn shares_what_is_named_and_passes_over_the_rest() {
+        for (yaml, expected) in [
+            ("shared_context: [a.md, docs/b.md]", vec!["a.md", "docs/b.md"]),
+            ("shared_context: [a.md, 7, {x: 1}]", vec!["a.md"]),
+            ("shared_context: a.md", vec![]),
+            ("shared_context:", vec![]),
+            ("name: x", vec![]),
+        ] {
+            assert_eq!(shared_context(yaml).unwrap(), expected, "{yaml:?}");
+        }
+        assert!(shared_context("a: [").is_err());
     }
 
     #[test]

@@ -14,6 +14,11 @@ const BYTES_LIMIT: usize = 32 * 1024 * 1024;
 /// What the control plane puts there itself.
 const OWN: [&str; 2] = [".auth_token", ".platform_inbound_secret"];
 
+/// Whether the file at `path` of a configuration folder is the control plane's own.
+pub(crate) fn is_own_file(path: &str) -> bool {
+    OWN.contains(&path)
+}
+
 /// Every file below `folder`, by path. Links are passed over: they could lead anywhere on this host.
 pub(super) fn read(folder: &Path) -> Result<Vec<ConfigFile>> {
     let mut files = Vec::new();
@@ -35,7 +40,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<ConfigFile>, bytes: &mut
         let path = format!("{prefix}{name}");
         if kind.is_dir() && name != ".git" {
             collect(&entry.path(), &format!("{path}/"), files, bytes)?;
-        } else if kind.is_file() && !OWN.contains(&path.as_str()) {
+        } else if kind.is_file() && !is_own_file(&path) {
             let contents = fs::read(entry.path()).map_err(unreadable)?;
             *bytes += contents.len();
             files.push(ConfigFile { contents: with_unix_lines(&name, contents), path, private: false });

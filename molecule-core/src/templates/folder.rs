@@ -177,7 +177,7 @@ impl Templates {
 
     /// The folder below `parent` (`""` for the templates themselves) that is called like a workspace, or is the only one
     /// whose template is.
-    pub(super) fn called_like(&self, parent: &str, workspace: &str) -> Option<(String, PathBuf)> {
+    pub(crate) fn called_like(&self, parent: &str, workspace: &str) -> Option<(String, PathBuf)> {
         let below = Self {
             inner: Arc::new(Inner {
                 dir: Some(self.dir()?.join(parent)),

@@ -8,7 +8,11 @@ mod folder;
 mod import;
 mod manifest;
 
-pub(crate) use self::{catalog::ConfigSource, config::required_env};
+pub(crate) use self::{
+    catalog::ConfigSource,
+    config::{required_env, shared_context},
+    files::is_own_file,
+};
 pub use self::{
     config::{ModelOption, ProviderEntry, Template},
     folder::Templates,

@@ -16,10 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    provisioner::{Capability, EXEC_READ_LIMIT, LocalProvisioner, StartSpec, Workload, WorkloadInspector},
+    provisioner::{
+        Capability, ConfigFile, EXEC_READ_LIMIT, FileEntry, FilePath, FileRoot, LocalProvisioner, StartSpec, Workload,
+        WorkloadInspector, WorkspaceFiles,
+        files::{is_listed, no_file},
+    },
 };
 
-/// An operation of [`LocalProvisioner`] or [`WorkloadInspector`].
+/// An operation of [`LocalProvisioner`], [`WorkloadInspector`] or [`WorkspaceFiles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is named like the method it stands for")]
 pub enum Operation {
@@ -34,6 +38,10 @@ pub enum Operation {
     Logs,
     Inventory,
     OwnInventory,
+    ListFiles,
+    ReadFile,
+    WriteFiles,
+    DeleteFile,
 }
 
 /// An operation that was asked for.
@@ -87,7 +95,14 @@ impl ScriptedProvisioner {
     /// A provisioner that can do everything, and does.
     pub fn new() -> Self {
         let name = "scripted";
-        Self::with_capability(Capability { name, assigns_url: true, exec: true, volumes: true, isolation: true })
+        Self::with_capability(Capability {
+            name,
+            assigns_url: true,
+            exec: true,
+            volumes: true,
+            files: true,
+            isolation: true,
+        })
     }
 
     /// A provisioner that can do only what `capability` declares.
@@ -439,6 +454,79 @@ impl WorkloadInspector for ScriptedProvisioner {
     }
 }
 
+/// Only the configuration folder has files.
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl WorkspaceFiles for ScriptedProvisioner {
+    async fn list_files(
+        &self,
+        id: WorkspaceId,
+        root: FileRoot,
+        folder: Option<&FilePath>,
+        depth: usize,
+    ) -> Result<Option<Vec<FileEntry>>> {
+        self.enter(Operation::ListFiles, Some(id)).await?;
+        self.require(self.capability.files, "list files")?;
+        let state = self.lock();
+        let Some(fake) = state.workspaces.get(&id).filter(|_| root == FileRoot::Configs) else { return Ok(None) };
+        let prefix = folder.map_or_else(String::new, |folder| format!("{folder}/"));
+        let below = fake.files.iter().filter_map(|(path, file)| Some((path.strip_prefix(&prefix)?, file)));
+        let mut found = BTreeMap::new();
+        for (path, file) in below {
+            for (end, _) in path.match_indices('/') {
+                found.insert(path[..end].to_owned(), None);
+            }
+            found.insert(path.to_owned(), Some(file.contents.len() as u64));
+        }
+        if folder.is_some() && found.is_empty() {
+            return Err(no_file());
+        }
+        let entry =
+            |(path, size): (String, Option<u64>)| FileEntry { path, size: size.unwrap_or(0), dir: size.is_none() };
+        Ok(Some(found.into_iter().filter(|(path, _)| is_listed(path, depth)).map(entry).collect()))
+    }
+
+    async fn read_file(&self, id: WorkspaceId, root: FileRoot, path: &FilePath) -> Result<Option<Vec<u8>>> {
+        self.enter(Operation::ReadFile, Some(id)).await?;
+        self.require(self.capability.files, "read files")?;
+        let state = self.lock();
+        let Some(fake) = state.workspaces.get(&id).filter(|_| root == FileRoot::Configs) else { return Ok(None) };
+        match fake.files.get(path.as_str()) {
+            None => Err(no_file()),
+            Some(file) if file.contents.len() > EXEC_READ_LIMIT => {
+                Err(Error::new(ErrorKind::TooLarge, format!("{path} is too large")))
+            }
+            Some(file) => Ok(Some(file.contents.clone())),
+        }
+    }
+
+    async fn write_files(&self, id: WorkspaceId, files: &[ConfigFile]) -> Result<()> {
+        self.enter(Operation::WriteFiles, Some(id)).await?;
+        self.require(self.capability.files, "write files")?;
+        for file in files {
+            FilePath::parse(&file.path)?;
+        }
+        let mut state = self.lock();
+        let fake = state.volume(id);
+        for file in files {
+            let kept = FakeFile { contents: file.contents.clone(), private: file.private };
+            fake.files.insert(file.path.clone(), kept);
+        }
+        Ok(())
+    }
+
+    async fn delete_file(&self, id: WorkspaceId, path: &FilePath) -> Result<()> {
+        self.enter(Operation::DeleteFile, Some(id)).await?;
+        self.require(self.capability.files, "delete files")?;
+        let mut state = self.lock();
+        let Some(fake) = state.workspaces.get_mut(&id) else { return Ok(()) };
+        if fake.files.keys().any(|file| file.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'))) {
+            return Err(Error::invalid("it is a folder"));
+        }
+        fake.files.remove(path.as_str());
+        Ok(())
+    }
+}
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;

@@ -12,8 +12,8 @@ use bollard::{
     API_DEFAULT_VERSION, Docker, body_full,
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{
-        CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptions, RemoveContainerOptionsBuilder,
-        RemoveImageOptionsBuilder, RemoveVolumeOptions,
+        CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder,
+        ListVolumesOptions, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptions,
     },
 };
 use futures_util::{FutureExt, TryStreamExt};
@@ -168,6 +168,23 @@ impl Bench {
         self.docker.inspect_container(&format!("ws-{id}"), None).await.unwrap()
     }
 
+    /// Owner, group and mode of a file in a container.
+    pub(crate) async fn stat(&self, container: &str, path: &str) -> (u64, u64, u32) {
+        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+        let chunks = self.docker.download_from_container(container, Some(options));
+        let packed: Vec<u8> = chunks
+            .try_fold(Vec::new(), async |mut all, chunk| {
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            })
+            .await
+            .unwrap();
+        let mut archive = tar::Archive::new(packed.as_slice());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        let header = entry.header();
+        (header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap() & 0o7777)
+    }
+
     /// The names of all containers and volumes that belong to `id`, by label or name.
     pub(crate) async fn traces(&self, id: WorkspaceId) -> Vec<String> {
         let text = id.to_string();
@@ -241,7 +258,7 @@ fn connect(host: &str) -> Docker {
     }
 }
 
-/// The files of the image: one static program, and the user that some images run it as.
+/// The files of the image: one static program under both of its names, and the user that some images run it as.
 fn root() -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, mode: u32, contents: &[u8]| {
@@ -251,7 +268,10 @@ fn root() -> Vec<u8> {
         archive.append_data(&mut header, path, contents).unwrap();
     };
     let workload = workload();
-    add("workload", 0o755, &fs::read(&workload).unwrap_or_else(|error| panic!("{}: {error}", workload.display())));
+    let program = fs::read(&workload).unwrap_or_else(|error| panic!("{}: {error}", workload.display()));
+    for path in ["workload", "bin/rm"] {
+        add(path, 0o755, &program);
+    }
     add("etc/passwd", 0o644, b"root:x:0:0::/:/\nagent:x:1000:1001::/:/\n");
     archive.into_inner().unwrap()
 }

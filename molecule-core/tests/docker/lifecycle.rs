@@ -24,7 +24,7 @@ async fn files_are_in_place_before_the_first_instruction_and_private_ones_are_pr
         let runtime = bench.runtime().await;
         let id = bench.workspace();
         let mut spec = bench.spec_with(id, &runtime, &[("MOLECULE_TEST_SHOW", ".auth_token")]);
-        spec.files = vec![private(".auth_token", TOKEN), public("skills/a/run.sh", "one\r\ntwo\r\n")];
+        spec.files = vec![private(".auth_token", TOKEN), public("skills/a/run.sh", "one\ntwo\r\n")];
         bench.provisioner.start(&spec).await.unwrap();
 
         eventually("the greeting", async || {
@@ -32,7 +32,7 @@ async fn files_are_in_place_before_the_first_instruction_and_private_ones_are_pr
             String::from_utf8(logs).unwrap().contains(&format!("file .auth_token 600 {TOKEN}\n"))
         })
         .await;
-        assert_eq!(bench.provisioner.exec_read(id, "/configs/skills/a/run.sh").await.unwrap(), b"one\ntwo\n");
+        assert_eq!(bench.provisioner.exec_read(id, "/configs/skills/a/run.sh").await.unwrap(), b"one\ntwo\r\n");
         let inspected = serde_json::to_string(&bench.inspect(id).await).unwrap();
         assert!(inspected.contains("WORKSPACE_ID=") && !inspected.contains(TOKEN));
     })

@@ -13,3 +13,4 @@ mod suite;
 mod support;
 mod tiers;
 mod volumes;
+mod workspace_files;

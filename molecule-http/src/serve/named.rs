@@ -9,6 +9,7 @@ use axum::{
 use molecule_core::{
     Error,
     id::{ApprovalId, MemoryId, QueueId, ScheduleId, TokenId, WorkspaceId},
+    provisioner::FilePath,
 };
 
 use super::{error::ApiError, state::AppState};
@@ -45,6 +46,7 @@ in_path! {
     QueueId = "queue_id", Error::not_found("queue item not found");
     DelegationName = "delegation_id", Error::not_found("delegation not found");
     SecretName = "key", Error::not_found("not found");
+    FilePath = "path", Error::invalid("invalid path");
     Key = "key", Error::invalid("invalid key");
 }
 

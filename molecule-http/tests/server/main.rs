@@ -34,3 +34,4 @@ mod stub;
 mod support;
 mod templates;
 mod tokens;
+mod workspace_files;

@@ -13,6 +13,7 @@ mod operations;
 mod records;
 mod registry;
 mod secrets;
+mod workspace_files;
 mod workspaces;
 
 use crate::{case::Case, http::Server};
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case<Server>> {
         memory::cases(),
         older::cases(),
         records::cases(),
+        workspace_files::cases(),
     ]
     .into_iter()
     .flatten()

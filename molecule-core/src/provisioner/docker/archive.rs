@@ -1,6 +1,6 @@
 //! The archives that files travel in, to and from containers: pure.
 
-use std::{borrow::Cow, collections::BTreeSet, io::Read};
+use std::{collections::BTreeSet, io::Read};
 
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -24,7 +24,7 @@ pub(super) fn pack(files: &[ConfigFile], owner: Owner) -> Result<Vec<u8>> {
     }
     for file in files {
         let mode = if file.private { 0o600 } else { 0o644 };
-        append(&mut archive, EntryType::Regular, &file.path, mode, owner, &with_unix_lines(file))?;
+        append(&mut archive, EntryType::Regular, &file.path, mode, owner, &file.contents)?;
     }
     archive.into_inner().map_err(unwritable)
 }
@@ -81,21 +81,6 @@ fn append(
     archive.append_data(&mut header, path, contents).map_err(unwritable)
 }
 
-/// Scripts and prompts that were written on Windows: a shell takes the carriage return for part of the command.
-fn with_unix_lines(file: &ConfigFile) -> Cow<'_, [u8]> {
-    let text = [".sh", ".py", ".md"].iter().any(|ending| file.path.ends_with(ending));
-    if !text || !file.contents.contains(&b'\r') {
-        return Cow::Borrowed(&file.contents);
-    }
-    let mut lines = Vec::with_capacity(file.contents.len());
-    for (at, &byte) in file.contents.iter().enumerate() {
-        if byte != b'\r' || file.contents.get(at + 1) != Some(&b'\n') {
-            lines.push(byte);
-        }
-    }
-    Cow::Owned(lines)
-}
-
 fn unwritable(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Unexpected, "could not pack the configuration files").caused_by(error)
 }
@@ -111,7 +96,7 @@ mod tests {
     #[test]
     fn packs_folders_before_files_with_the_right_modes() {
         let files = [
-            file("skills/a/run.sh", "one\r\ntwo\rthree\r\n", false),
+            file("skills/a/run.sh", "one\r\ntwo\n", false),
             file(".auth_token", "secret", true),
             file("data.txt", "kept\r\n", false),
         ];
@@ -132,7 +117,7 @@ mod tests {
         let expected = [
             ("skills/", 0o755, ""),
             ("skills/a/", 0o755, ""),
-            ("skills/a/run.sh", 0o644, "one\ntwo\rthree\n"),
+            ("skills/a/run.sh", 0o644, "one\r\ntwo\n"),
             (".auth_token", 0o600, "secret"),
             ("data.txt", 0o644, "kept\r\n"),
         ];

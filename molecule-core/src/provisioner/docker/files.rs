@@ -5,21 +5,24 @@
 
 use bollard::{
     body_full,
+    errors::Error as EngineError,
     query_parameters::{
         ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 
 use super::{DockerProvisioner, archive, archive::Owner, container::CONFIG_DIR, errors};
 use crate::{
     error::{Error, ErrorKind, Result},
-    provisioner::{ConfigFile, EXEC_READ_LIMIT},
+    provisioner::{ConfigFile, EXEC_READ_LIMIT, FilePath, files::leads_elsewhere},
 };
 
 /// The file types of Go's `fs.FileMode`: any of these bits means that it is no regular file.
 const NOT_REGULAR: u32 = 0x8f28_0000;
 const SYMLINK: u32 = 1 << 27;
+const FOLDER: u32 = 1 << 31;
 /// Headers and padding around the one file of an archive, long names included.
 const ARCHIVE_OVERHEAD: usize = 64 * 1024;
 
@@ -32,8 +35,7 @@ impl DockerProvisioner {
         if usize::try_from(file.size).map_or(true, |size| size > EXEC_READ_LIMIT) {
             return Err(too_large(path));
         }
-        let options = DownloadFromContainerOptionsBuilder::new().path(&file.path).build();
-        let mut chunks = Box::pin(self.docker.download_from_container(container, Some(options)));
+        let mut chunks = Box::pin(self.download(container, &file.path));
         let mut packed = Vec::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(errors::failed("read a file")).map_err(|error| error.context("path", path))?;
@@ -76,6 +78,49 @@ impl DockerProvisioner {
         Ok((found.mode & NOT_REGULAR == 0).then_some(File { path, size: found.size }))
     }
 
+    /// What there is at `path`, in an archive.
+    pub(super) fn download(
+        &self,
+        container: &str,
+        path: &str,
+    ) -> impl Stream<Item = std::result::Result<Bytes, EngineError>> + use<> {
+        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+        self.docker.download_from_container(container, Some(options))
+    }
+
+    /// What is at `path` below the folder `root`, past no link; `None` where there is nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] where a link, or no folder, is on the way, or at its end.
+    pub(super) async fn look(&self, container: &str, root: &str, path: &FilePath) -> Result<Option<Looked>> {
+        let mut place = root.to_owned();
+        let mut names = path.names().peekable();
+        while let Some(name) = names.next() {
+            place = format!("{place}/{name}");
+            let Some(found) = self.stat(container, &place).await? else { return Ok(None) };
+            let folder = found.mode & FOLDER != 0;
+            if found.mode & SYMLINK != 0 || (names.peek().is_some() && !folder) {
+                return Err(leads_elsewhere());
+            }
+            if names.peek().is_none() {
+                let regular = found.mode & NOT_REGULAR == 0;
+                return Ok(Some(Looked { path: place, folder, regular }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Refuses a path below `root` on which anything would lead elsewhere: a link, or what is no folder.
+    pub(super) async fn refuse_links(&self, container: &str, root: &str, path: &FilePath) -> Result<()> {
+        self.look(container, root, path).await.map(|_| ())
+    }
+
+    /// Where the folder `root` of a container really is; `None` where it is not there.
+    pub(super) async fn real_root(&self, container: &str, root: &str) -> Result<Option<String>> {
+        let Some(found) = self.stat(container, root).await? else { return Ok(None) };
+        Ok(Some(if found.mode & SYMLINK != 0 { found.link_target } else { root.to_owned() }))
+    }
+
     async fn stat(&self, container: &str, path: &str) -> Result<Option<Stat>> {
         let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
         let answer = errors::found(self.docker.get_container_archive_info(container, Some(options)).await)
@@ -83,6 +128,13 @@ impl DockerProvisioner {
             .map_err(|error| error.context("path", path))?;
         Ok(answer.map(|stat| Stat { mode: stat.file_mode, size: stat.size, link_target: stat.link_target }))
     }
+}
+
+/// What was found at a path, which is no link.
+pub(super) struct Looked {
+    pub(super) path: String,
+    pub(super) folder: bool,
+    pub(super) regular: bool,
 }
 
 struct File {

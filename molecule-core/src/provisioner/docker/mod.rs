@@ -12,12 +12,14 @@ mod errors;
 mod files;
 mod image;
 mod inspect;
+mod listing;
 mod names;
 mod network;
 mod owner;
 mod start;
 mod tier;
 mod volumes;
+mod workspace_files;
 
 use std::sync::Arc;
 
@@ -27,7 +29,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::TaskTracker;
 
 pub use self::config::{DockerConfig, ImageNames, Limit, RegistryLogin, TierLimits};
-use super::{Capability, ConfigFile, LocalProvisioner, StartSpec, Workload, WorkloadInspector};
+use super::{
+    Capability, ConfigFile, FileEntry, FilePath, FileRoot, LocalProvisioner, StartSpec, Workload, WorkloadInspector,
+    WorkspaceFiles,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     gate::Gates,
@@ -106,7 +111,7 @@ impl DockerProvisioner {
 #[async_trait]
 impl LocalProvisioner for DockerProvisioner {
     fn capability(&self) -> Capability {
-        Capability { name: "docker", assigns_url: true, exec: true, volumes: true, isolation: true }
+        Capability { name: "docker", assigns_url: true, exec: true, volumes: true, files: true, isolation: true }
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {
@@ -142,7 +147,7 @@ impl LocalProvisioner for DockerProvisioner {
 
     async fn write_auth_token(&self, id: WorkspaceId, token: &SecretString) -> Result<()> {
         let contents = token.expose_secret().as_bytes().to_vec();
-        self.put_config_file(id, ConfigFile { path: AUTH_TOKEN_FILE.to_owned(), contents, private: true }).await
+        self.put_config_files(id, &[ConfigFile { path: AUTH_TOKEN_FILE.to_owned(), contents, private: true }]).await
     }
 }
 
@@ -169,5 +174,30 @@ impl WorkloadInspector for DockerProvisioner {
             Some(installation) => self.workspaces(&[(names::INSTALLATION, installation)]).await,
             None => Ok(Vec::new()),
         }
+    }
+}
+
+#[async_trait]
+impl WorkspaceFiles for DockerProvisioner {
+    async fn list_files(
+        &self,
+        id: WorkspaceId,
+        root: FileRoot,
+        folder: Option<&FilePath>,
+        depth: usize,
+    ) -> Result<Option<Vec<FileEntry>>> {
+        self.list_workspace_files(id, root, folder, depth).await
+    }
+
+    async fn read_file(&self, id: WorkspaceId, root: FileRoot, path: &FilePath) -> Result<Option<Vec<u8>>> {
+        self.read_workspace_file(id, root, path).await
+    }
+
+    async fn write_files(&self, id: WorkspaceId, files: &[ConfigFile]) -> Result<()> {
+        self.put_config_files(id, files).await
+    }
+
+    async fn delete_file(&self, id: WorkspaceId, path: &FilePath) -> Result<()> {
+        self.delete_config_file(id, path).await
     }
 }

@@ -1,4 +1,4 @@
-//! The volumes of a workspace, and reaching into its configuration volume whether anything runs or not.
+//! The volumes of a workspace, and reaching into them whether anything runs or not.
 
 use bollard::{
     errors::Error as EngineError,
@@ -12,7 +12,11 @@ use super::{
     container::{self, CONFIG_DIR},
     errors, names,
 };
-use crate::{error::Result, id::WorkspaceId, provisioner::ConfigFile};
+use crate::{
+    error::Result,
+    id::WorkspaceId,
+    provisioner::{ConfigFile, FilePath, FileRoot},
+};
 
 /// The one runtime that keeps conversations in a folder outside its configuration.
 const SESSION_RUNTIME: &str = "claude-code";
@@ -25,10 +29,10 @@ pub(super) struct Volumes {
     pub(super) session: Option<String>,
 }
 
-/// A container through which a configuration volume is reached, running or not.
+/// A container through which a volume is reached, running or not.
 #[derive(Debug)]
-struct Door {
-    container: String,
+pub(super) struct Door {
+    pub(super) container: String,
     /// Whose image it has; a stranger's image does not tell who the agent is.
     own_image: bool,
     /// Made for this one visit.
@@ -83,50 +87,77 @@ impl DockerProvisioner {
         answer
     }
 
-    /// Puts `file` into the configuration folder, making the volume where there is none.
-    pub(super) async fn put_config_file(&self, id: WorkspaceId, file: ConfigFile) -> Result<()> {
+    /// Puts `files` into the configuration folder, making the volume where there is none.
+    pub(super) async fn put_config_files(&self, id: WorkspaceId, files: &[ConfigFile]) -> Result<()> {
         let door = match self.open(id).await? {
             Some(door) => door,
             None => {
                 self.make_volume(&names::config_volume(id), id, None).await?;
-                self.open_volume(id, &names::config_volume(id), None).await?
+                self.open_volume(id, &names::config_volume(id), CONFIG_DIR, None).await?
             }
         };
-        let put = self.put_through(&door, file).await;
+        let put = self.put_through(&door, files).await;
         self.close(door).await;
         put
     }
 
-    async fn put_through(&self, door: &Door, file: ConfigFile) -> Result<()> {
+    async fn put_through(&self, door: &Door, files: &[ConfigFile]) -> Result<()> {
+        for file in files {
+            self.refuse_links(&door.container, CONFIG_DIR, &FilePath::parse(&file.path)?).await?;
+        }
         let mut owner = Owner::default();
         if door.own_image {
             let found = self.docker.inspect_container(&door.container, None).await;
             let found = found.map_err(errors::failed("look at the container that holds the volume"))?;
             owner = self.owner(&door.container, &found).await?;
         }
-        self.put_files(&door.container, &[file], owner).await
+        self.put_files(&door.container, files, owner).await
+    }
+
+    /// A container through which `root` can be reached; none where nothing is kept there.
+    pub(super) async fn open_root(&self, id: WorkspaceId, root: FileRoot) -> Result<Option<Door>> {
+        if let Some(found) = self.find(id).await? {
+            return Ok(Some(Door { container: found.name, own_image: true, helper: false }));
+        }
+        match root {
+            FileRoot::Configs => self.open(id).await,
+            FileRoot::Workspace => {
+                let name = names::workspace_volume(id);
+                match self.volume(&name).await? {
+                    Some(_) => self.open_volume(id, &name, root.as_str(), None).await.map(Some),
+                    None => Ok(None),
+                }
+            }
+            FileRoot::Home | FileRoot::Plugins => Ok(None),
+        }
     }
 
     async fn open(&self, id: WorkspaceId) -> Result<Option<Door>> {
         if let Some(found) = self.find(id).await? {
             return Ok(Some(Door { container: found.name, own_image: true, helper: false }));
         }
-        let name = self.volume_name(names::config_volume(id), names::legacy_config_volume(id), id).await?;
-        let volume = errors::found(self.docker.inspect_volume(&name).await)
-            .map_err(errors::failed(format!("look for the volume {name}")))?;
-        match volume {
-            Some(volume) => {
-                let runtime = volume.labels.get(names::RUNTIME).map(String::as_str);
-                self.open_volume(id, &name, runtime).await.map(Some)
-            }
+        match self.existing_config_volume(id).await? {
+            Some((name, runtime)) => self.open_volume(id, &name, CONFIG_DIR, runtime.as_deref()).await.map(Some),
             None => Ok(None),
         }
     }
 
+    /// The configuration volume, where there is one, and the runtime that it was made for, where it says.
+    pub(super) async fn existing_config_volume(&self, id: WorkspaceId) -> Result<Option<(String, Option<String>)>> {
+        let name = self.volume_name(names::config_volume(id), names::legacy_config_volume(id), id).await?;
+        let volume = self.volume(&name).await?;
+        Ok(volume.map(|mut volume| (name, volume.labels.remove(names::RUNTIME))))
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        errors::found(self.docker.inspect_volume(name).await)
+            .map_err(errors::failed(format!("look for the volume {name}")))
+    }
+
     /// Makes a container that is never started: it only mounts the volume, for the engine to read and write.
-    async fn open_volume(&self, id: WorkspaceId, volume: &str, runtime: Option<&str>) -> Result<Door> {
+    async fn open_volume(&self, id: WorkspaceId, volume: &str, target: &str, runtime: Option<&str>) -> Result<Door> {
         let (image, own_image) = self.any_local_image(runtime).await?;
-        let mut mount = container::volume(volume, CONFIG_DIR);
+        let mut mount = container::volume(volume, target);
         if !own_image {
             // An empty volume is filled from the first image that mounts it, which must not be a stranger's.
             mount.volume_options = Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() });
@@ -153,7 +184,7 @@ impl DockerProvisioner {
         Ok(Door { container: made.id, own_image, helper: true })
     }
 
-    async fn close(&self, door: Door) {
+    pub(super) async fn close(&self, door: Door) {
         if door.helper
             && let Err(error) = self.remove_container(&door.container).await
         {
@@ -164,19 +195,14 @@ impl DockerProvisioner {
 
     /// The name that is in use: `full`, unless only `short` exists, from an older installation.
     async fn volume_name(&self, full: String, short: String, id: WorkspaceId) -> Result<String> {
-        let exists = errors::found(self.docker.inspect_volume(&full).await)
-            .map_err(errors::failed(format!("look for the volume {full}")))?
-            .is_some();
-        if !exists && self.legacy_volume(&short, id).await?.is_some() {
+        if self.volume(&full).await?.is_none() && self.legacy_volume(&short, id).await?.is_some() {
             return Ok(short);
         }
         Ok(full)
     }
 
     async fn legacy_volume(&self, name: &str, id: WorkspaceId) -> Result<Option<Volume>> {
-        let volume = errors::found(self.docker.inspect_volume(name).await)
-            .map_err(errors::failed(format!("look for the volume {name}")))?;
-        Ok(volume.filter(|volume| names::legacy_belongs(&volume.labels, id)))
+        Ok(self.volume(name).await?.filter(|volume| names::legacy_belongs(&volume.labels, id)))
     }
 
     async fn make_volume(&self, name: &str, id: WorkspaceId, runtime: Option<&str>) -> Result<String> {

@@ -52,7 +52,10 @@ use self::{
     proc_table::ProcessId,
     record::RecordFile,
 };
-use super::{Capability, LocalProvisioner, StartSpec, Workload, WorkloadInspector};
+use super::{
+    Capability, ConfigFile, FileEntry, FilePath, FileRoot, LocalProvisioner, StartSpec, Workload, WorkloadInspector,
+    WorkspaceFiles, files::host,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
@@ -62,7 +65,7 @@ use crate::{
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(5);
 
 const CAPABILITY: Capability =
-    Capability { name: "process", assigns_url: true, exec: true, volumes: true, isolation: false };
+    Capability { name: "process", assigns_url: true, exec: true, volumes: true, files: true, isolation: false };
 
 /// What [`ProcessProvisioner`] runs, and where.
 #[derive(Debug, Clone)]
@@ -240,6 +243,18 @@ impl Slot {
         Ok(Ok(Workload::Ended { exit_code: record.exit_code }))
     }
 
+    /// The folder of this host that the workload knows as `root`; none where it has no such folder.
+    fn folder_of(&self, root: FileRoot) -> Result<Option<PathBuf>> {
+        Ok(match root {
+            FileRoot::Configs => Some(self.folder.configs.clone()),
+            FileRoot::Workspace => {
+                let given = self.record.read()?.map(|record| record.workspace);
+                Some(given.unwrap_or_else(|| self.folder.workspace.clone()))
+            }
+            FileRoot::Home | FileRoot::Plugins => None,
+        })
+    }
+
     /// Fails unless the workload runs.
     fn expect_running(&self) -> Result<record::Record> {
         let record = self.record.read()?;
@@ -383,5 +398,49 @@ impl WorkloadInspector for ProcessProvisioner {
     /// All of it: nobody else may use the root.
     async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
         self.inventory().await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl WorkspaceFiles for ProcessProvisioner {
+    async fn list_files(
+        &self,
+        id: WorkspaceId,
+        root: FileRoot,
+        folder: Option<&FilePath>,
+        depth: usize,
+    ) -> Result<Option<Vec<FileEntry>>> {
+        let (slot, folder) = (self.slot(id), folder.cloned());
+        self.blocking(move || match slot.folder_of(root)? {
+            Some(base) => host::list(&base, folder.as_ref(), depth),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    async fn read_file(&self, id: WorkspaceId, root: FileRoot, path: &FilePath) -> Result<Option<Vec<u8>>> {
+        let (slot, path) = (self.slot(id), path.clone());
+        self.blocking(move || match slot.folder_of(root)? {
+            Some(base) => host::read(&base, &path),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    async fn write_files(&self, id: WorkspaceId, files: &[ConfigFile]) -> Result<()> {
+        let (slot, files) = (self.slot(id), files.to_vec());
+        let gate = slot.lock().await;
+        self.blocking(move || {
+            let _gate = gate;
+            slot.folder.create()?;
+            slot.folder.write_configs(&files)
+        })
+        .await
+    }
+
+    async fn delete_file(&self, id: WorkspaceId, path: &FilePath) -> Result<()> {
+        let (slot, path) = (self.slot(id), path.clone());
+        self.blocking(move || host::delete(&slot.folder.configs, &path)).await
     }
 }

@@ -11,7 +11,7 @@ use url::{Host, Url};
 use super::bench::{Bench, Failure, Proof, clean_up, ensure, file, kind};
 use crate::{
     error::ErrorKind,
-    provisioner::{EXEC_READ_LIMIT, Workload},
+    provisioner::{EXEC_READ_LIMIT, FilePath, FileRoot, Workload},
 };
 
 pub(super) async fn files_are_in_place(bench: Bench<'_>) -> Proof {
@@ -288,6 +288,100 @@ pub(super) async fn what_is_our_own_is_listed_as_well(bench: Bench<'_>) -> Proof
     Ok(())
 }
 
+const STATES: [&str; 2] = ["running", "stopped"];
+
+/// Brings a workload with these files to one of the [`STATES`].
+async fn bring_to(bench: Bench<'_>, state: &str, files: &[(&str, &[u8])]) -> Proof {
+    if state == "stopped" {
+        return Ok(bench.backend.stop(bench.id).await?);
+    }
+    let mut spec = bench.spec(&[]);
+    spec.files = files.iter().map(|(path, contents)| file(path, *contents, false)).collect();
+    bench.backend.start(&spec).await?;
+    Ok(())
+}
+
+pub(super) async fn files_are_listed(bench: Bench<'_>) -> Proof {
+    let none = bench.backend.list_files(bench.id, FileRoot::Configs, None, 1).await?;
+    ensure!(none.is_none(), "without a volume there is {none:?}");
+    let files: [(&str, &[u8]); 5] =
+        [("b", b"1234"), ("a/c", b""), ("a/d/e", b"x"), (".git/config", b"x"), ("a/node_modules/x", b"x")];
+    for state in STATES {
+        bring_to(bench, state, &files).await?;
+        let list = async |folder: Option<&str>, depth| -> Result<Vec<String>, Failure> {
+            let folder = folder.map(FilePath::parse).transpose()?;
+            let found = bench.backend.list_files(bench.id, FileRoot::Configs, folder.as_ref(), depth).await?;
+            let entries = found.unwrap_or_default().into_iter();
+            Ok(entries.map(|entry| format!("{} {} {}", entry.path, entry.size, entry.dir)).collect())
+        };
+        let found = list(None, 1).await?;
+        ensure!(found == ["a 0 true", "b 4 false"], "{state}: {found:?}");
+        let found = list(Some("a"), 2).await?;
+        ensure!(found == ["c 0 false", "d 0 true", "d/e 1 false"], "{state}: {found:?}");
+        let none = FilePath::parse("none")?;
+        let failure = kind(bench.backend.list_files(bench.id, FileRoot::Configs, Some(&none), 1).await);
+        ensure!(failure == Some(ErrorKind::NotFound), "{state}: a folder that is not there gave {failure:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn files_are_read_as_they_are(bench: Bench<'_>) -> Proof {
+    let path = FilePath::parse("a/b")?;
+    let none = bench.backend.read_file(bench.id, FileRoot::Configs, &path).await?;
+    ensure!(none.is_none(), "without a volume there is {none:?}");
+    let contents: &[u8] = b" \xff text\r\n\n ";
+    for state in STATES {
+        bring_to(bench, state, &[("a/b", contents), ("empty", b"")]).await?;
+        let read =
+            async |path: &str| bench.backend.read_file(bench.id, FileRoot::Configs, &FilePath::parse(path)?).await;
+        ensure!(read("a/b").await?.as_deref() == Some(contents), "{state}: the contents differ");
+        ensure!(read("empty").await?.is_some_and(|read| read.is_empty()), "{state}: an empty file is not empty");
+        for path in ["none", "none/x", "a"] {
+            let failure = kind(read(path).await);
+            ensure!(failure == Some(ErrorKind::NotFound), "{state}: {path:?} gave {failure:?}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn files_are_written(bench: Bench<'_>) -> Proof {
+    let contents: &[u8] = b"one\r\n\xff";
+    // Before there is anything, too.
+    bench.backend.write_files(bench.id, &[file("early.sh", contents, false)]).await?;
+    for state in STATES {
+        bring_to(bench, state, &[("a", b"before")]).await?;
+        let files = [file("a", state, false), file("new/folder/b.md", contents, false)];
+        bench.backend.write_files(bench.id, &files).await?;
+        for (path, expected) in [("a", state.as_bytes()), ("new/folder/b.md", contents), ("early.sh", contents)] {
+            let read = bench.backend.read_file(bench.id, FileRoot::Configs, &FilePath::parse(path)?).await?;
+            ensure!(read.as_deref() == Some(expected), "{state}: {path} is {read:?}");
+        }
+        for path in ["../x", "/x", "a/../../x"] {
+            let failure = kind(bench.backend.write_files(bench.id, &[file(path, "x", false)]).await);
+            ensure!(failure == Some(ErrorKind::InvalidInput), "{state}: {path:?} gave {failure:?}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn files_are_deleted(bench: Bench<'_>) -> Proof {
+    bench.backend.delete_file(bench.id, &FilePath::parse("a")?).await?;
+    for state in STATES {
+        bring_to(bench, state, &[("folder/a", b"x"), ("folder/b", b"x")]).await?;
+        let path = FilePath::parse(if state == "running" { "folder/a" } else { "folder/b" })?;
+        for _ in 0..2 {
+            bench.backend.delete_file(bench.id, &path).await?;
+            let failure = kind(bench.backend.read_file(bench.id, FileRoot::Configs, &path).await);
+            ensure!(failure == Some(ErrorKind::NotFound), "{state}: reading it then gave {failure:?}");
+        }
+        if state == "running" {
+            let failure = kind(bench.backend.delete_file(bench.id, &FilePath::parse("folder")?).await);
+            ensure!(failure == Some(ErrorKind::InvalidInput), "{state}: a folder gave {failure:?}");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn the_undeclared_is_refused(bench: Bench<'_>) -> Proof {
     let (backend, id) = (bench.backend, bench.id);
     let capability = backend.capability();
@@ -299,6 +393,13 @@ pub(super) async fn the_undeclared_is_refused(bench: Bench<'_>) -> Proof {
         refusals.push(("remove_volume", kind(backend.remove_volume(id).await)));
         refusals.push(("volume_has_file", kind(backend.volume_has_file(id, "x").await)));
         refusals.push(("write_auth_token", kind(backend.write_auth_token(id, &SecretString::from("x")).await)));
+    }
+    if !capability.files {
+        let path = FilePath::parse("x")?;
+        refusals.push(("list_files", kind(backend.list_files(id, FileRoot::Configs, None, 1).await)));
+        refusals.push(("read_file", kind(backend.read_file(id, FileRoot::Configs, &path).await)));
+        refusals.push(("write_files", kind(backend.write_files(id, &[]).await)));
+        refusals.push(("delete_file", kind(backend.delete_file(id, &path).await)));
     }
     let mut wrong = String::new();
     for (operation, refusal) in refusals {

@@ -16,16 +16,16 @@ use self::bench::{Bench, Failure, Proof, clean_up, http_status};
 use crate::{
     clock::{SystemEntropy, random_uuid},
     id::WorkspaceId,
-    provisioner::{Capability, LocalProvisioner, StartSpec, WorkloadInspector},
+    provisioner::{Capability, LocalProvisioner, StartSpec, WorkloadInspector, WorkspaceFiles},
 };
 
 /// How long one case may take.
 const CASE_LIMIT: Duration = Duration::from_secs(180);
 
-/// What the suite is run on. Every type that has both traits has this one.
-pub trait Backend: LocalProvisioner + WorkloadInspector {}
+/// What the suite is run on. Every type that has all three traits has this one.
+pub trait Backend: LocalProvisioner + WorkloadInspector + WorkspaceFiles {}
 
-impl<T: LocalProvisioner + WorkloadInspector> Backend for T {}
+impl<T: LocalProvisioner + WorkloadInspector + WorkspaceFiles> Backend for T {}
 
 /// Tells the suite how to have its workloads run by a backend.
 #[async_trait]
@@ -158,8 +158,28 @@ pub const CASES: &[Case] = &[
         run: |bench| Box::pin(cases::what_is_our_own_is_listed_as_well(bench)),
     },
     Case {
+        name: "A listing has regular files and folders, by their path, and neither links nor what nobody looks for.",
+        requires: |capability| capability.files,
+        run: |bench| Box::pin(cases::files_are_listed(bench)),
+    },
+    Case {
+        name: "Files are read byte by byte as they are, whether the workload runs or not.",
+        requires: |capability| capability.files,
+        run: |bench| Box::pin(cases::files_are_read_as_they_are(bench)),
+    },
+    Case {
+        name: "Files are written as they are, whether the workload runs or not, in the place of what was there.",
+        requires: |capability| capability.files,
+        run: |bench| Box::pin(cases::files_are_written(bench)),
+    },
+    Case {
+        name: "Deleting a file that is not there succeeds; a folder is refused.",
+        requires: |capability| capability.files,
+        run: |bench| Box::pin(cases::files_are_deleted(bench)),
+    },
+    Case {
         name: "What is not declared is refused as unsupported.",
-        requires: |capability| !capability.exec || !capability.volumes,
+        requires: |capability| !capability.exec || !capability.volumes || !capability.files,
         run: |bench| Box::pin(cases::the_undeclared_is_refused(bench)),
     },
 ];
@@ -246,7 +266,8 @@ mod tests {
 
     #[test]
     fn every_promise_of_the_traits_has_a_case() {
-        let promises = behaviors(include_str!("../../provisioner/mod.rs"));
+        let mut promises = behaviors(include_str!("../../provisioner/mod.rs"));
+        promises.extend(behaviors(include_str!("../../provisioner/files/mod.rs")));
         assert!(promises.len() >= 12, "only {promises:?} found");
         for promise in promises {
             assert!(CASES.iter().any(|case| case.name == promise), "no case is named {promise:?}");

@@ -26,6 +26,7 @@ pub(crate) mod stream;
 pub(crate) mod templates;
 pub(crate) mod tokens;
 pub(crate) mod values;
+pub(crate) mod workspace_files;
 pub(crate) mod workspaces;
 
 use molecule_core::workspace::Status;
