@@ -1,15 +1,17 @@
 //! Carries one call to an agent and its answer back.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     dead::restarting,
-    exchange::{Silence, exchange, within},
+    exchange::{Signs, Silence, exchange, within},
+    live::{Bits, Live, live},
     payload,
+    told::Kept,
 };
 use crate::{
     clock::random_uuid,
@@ -51,6 +53,37 @@ pub struct Answer {
     /// Its body: the agent's verbatim for success, `{"error": …}` where it refused. With status 202 the message is kept
     /// until the agent has time.
     pub body: Bytes,
+    /// The body is server-sent events and not JSON.
+    pub is_events: bool,
+}
+
+/// What a call was answered, as far as it is there.
+pub enum Reply {
+    /// All of it.
+    Whole(Answer),
+    /// Server-sent events, as the agent sends them.
+    Live {
+        /// The HTTP status.
+        status: u16,
+        /// The events, verbatim. They end with an error where the agent breaks off.
+        bits: Bits,
+    },
+}
+
+impl Answer {
+    /// What the control plane itself says.
+    pub(super) fn own(status: u16, body: &Value) -> Self {
+        Self { status, body: body.to_string().into(), is_events: false }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(answer) => f.debug_tuple("Whole").field(answer).finish(),
+            Self::Live { status, .. } => f.debug_struct("Live").field("status", status).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Why an agent gave no answer.
@@ -70,6 +103,17 @@ impl Failure {
     fn undelivered(error: Error) -> Self {
         Self::Failed { error, delivered: false }
     }
+}
+
+/// A call before the agent is called.
+enum Prepared {
+    /// It need not be.
+    Answered(Answer),
+    Ready {
+        workspace: Box<Workspace>,
+        letter: Letter,
+        ceiling: Option<Duration>,
+    },
 }
 
 /// A request on its way, with what is said of it in the log.
@@ -100,6 +144,37 @@ impl ControlPlane {
     /// or its agent is busy or being restarted, [`ErrorKind::Upstream`] where its agent can't be reached or answers
     /// wrongly.
     pub async fn call(&self, call: Call) -> Result<Answer> {
+        match self.prepare_call(call).await? {
+            Prepared::Answered(answer) => Ok(answer),
+            Prepared::Ready { workspace, letter, ceiling } => {
+                let this = self.clone();
+                joined(self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling, None).await })).await
+            }
+        }
+    }
+
+    /// As [`ControlPlane::call`], but events are given on as they come.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::call`].
+    pub async fn call_live(&self, call: Call) -> Result<Reply> {
+        match self.prepare_call(call).await? {
+            Prepared::Answered(answer) => Ok(Reply::Whole(answer)),
+            Prepared::Ready { workspace, letter, ceiling } => {
+                let this = self.clone();
+                let (live, reader) = live();
+                let task =
+                    self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling, Some(live)).await });
+                match reader.begun().await {
+                    Some((status, bits)) => Ok(Reply::Live { status, bits }),
+                    None => joined(task).await.map(Reply::Whole),
+                }
+            }
+        }
+    }
+
+    /// All that comes before the agent is called.
+    async fn prepare_call(&self, call: Call) -> Result<Prepared> {
         let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
         if workspace.budget_limit.is_some_and(|limit| workspace.monthly_spend >= limit) {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
@@ -107,7 +182,7 @@ impl ControlPlane {
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
         let letter = Letter { caller: call.caller, method, request };
         if workspace.delivery_mode == DeliveryMode::Poll {
-            return self.keep_for_poll(&workspace, &letter).await;
+            return self.keep_for_poll(&workspace, &letter).await.map(Prepared::Answered);
         }
         if matches!(workspace.status, Status::Hibernated | Status::Hibernating) {
             return Err(self.wake(workspace).await?);
@@ -121,23 +196,31 @@ impl ControlPlane {
             (None, Caller::Workspace(_)) => Some(self.inner.config.a2a_ceiling),
             (None, Caller::Operator) => None,
         };
-        let this = self.clone();
-        // A task of its own: what the agent was asked to do is done whether or not the asker waits.
-        let task = self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling).await });
-        task.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error))?
+        Ok(Prepared::Ready { workspace: Box::new(workspace), letter, ceiling })
     }
 
-    async fn carry(&self, workspace: Workspace, letter: Letter, ceiling: Option<Duration>) -> Result<Answer> {
+    /// Runs in a task of its own: what the agent was asked to do is done whether or not the asker waits.
+    async fn carry(
+        &self,
+        workspace: Box<Workspace>,
+        letter: Letter,
+        ceiling: Option<Duration>,
+        mut live: Option<Live>,
+    ) -> Result<Answer> {
+        let workspace = *workspace;
         let began = Instant::now();
-        match self.attempt(&workspace, &letter.request, ceiling).await {
+        let outcome = self.attempt(&workspace, &letter.request, ceiling, live.as_mut()).await;
+        let told = live.filter(Live::has_begun).map(|live| live.told.into_kept());
+        match outcome {
             Ok(answer) => {
-                self.note_answer(workspace, letter, answer.clone(), began.elapsed());
+                let kept = told.unwrap_or_else(|| Kept::of(&answer));
+                self.note_answer(workspace, letter, answer.status, kept, began.elapsed());
                 Ok(answer)
             }
             Err(Failure::Busy(why)) if workspace.native_session => {
                 let text = "workspace agent busy — adapter handles retry (native_session)";
                 let error = busy(text, why).with_member("native_session", true);
-                self.note_failure(workspace, letter, &error, false, began.elapsed());
+                self.note_failure(workspace, letter, &error, None, began.elapsed());
                 Err(error)
             }
             Err(Failure::Busy(why)) => match self.enqueue(&workspace, &letter, &why).await {
@@ -145,11 +228,12 @@ impl ControlPlane {
                 Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
                 Err(cause) => {
                     let error = busy("workspace agent busy — retry after a short backoff", why).caused_by(cause);
-                    self.note_failure(workspace, letter, &error, false, began.elapsed());
+                    self.note_failure(workspace, letter, &error, None, began.elapsed());
                     Err(error)
                 }
             },
             Err(Failure::Failed { error, delivered }) => {
+                let delivered = delivered.then(|| told.unwrap_or_default());
                 self.note_failure(workspace, letter, &error, delivered, began.elapsed());
                 Err(error)
             }
@@ -162,6 +246,7 @@ impl ControlPlane {
         workspace: &Workspace,
         request: &Value,
         ceiling: Option<Duration>,
+        live: Option<&mut Live>,
     ) -> Result<Answer, Failure> {
         let client = self.client_for(workspace).await.map_err(Failure::undelivered)?;
         let body = serde_json::to_vec(request).map_err(|error| {
@@ -170,16 +255,16 @@ impl ControlPlane {
         })?;
         let own_idle = workspace.idle_timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let idle = own_idle.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        let head = OnceLock::new();
-        let exchange = exchange(&client, &workspace.url, body, &head);
+        let signs = Signs::new();
+        let exchange = exchange(&client, &workspace.url, body, &signs, live);
         let idle = idle.unwrap_or(self.inner.config.a2a_idle);
-        let outcome = within(exchange, self.listen(), workspace.id, idle, ceiling).await;
+        let outcome = within(exchange, &signs, self.listen(), workspace.id, idle, ceiling).await;
         match outcome {
             Ok(answer) if answer.status < 300 => Ok(answer),
             Ok(answer) => self.refused(workspace, &answer).await,
             // Whoever began to answer has the request: it must not be sent again.
-            Err(silence) => match (silence, head.get()) {
-                (Silence::Busy(_), Some(status)) => Err(body_lost(*status)),
+            Err(silence) => match (silence, signs.head()) {
+                (Silence::Busy(_), Some(status)) => Err(body_lost(status)),
                 (silence, _) => Err(self.silent(workspace, silence).await),
             },
         }
@@ -211,7 +296,7 @@ impl ControlPlane {
             .ok()
             .and_then(|body| body.get("error")?.as_str().map(str::to_owned))
             .unwrap_or_else(|| format!("the agent answered with status {}", answer.status));
-        Ok(Answer { status: answer.status, body: json!({"error": said}).to_string().into() })
+        Ok(Answer::own(answer.status, &json!({"error": said})))
     }
 
     async fn silent(&self, workspace: &Workspace, silence: Silence) -> Failure {
@@ -225,6 +310,10 @@ impl ControlPlane {
             }
         }
     }
+}
+
+async fn joined(task: JoinHandle<Result<Answer>>) -> Result<Answer> {
+    task.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error))?
 }
 
 fn body_lost(status: u16) -> Failure {

@@ -1,12 +1,16 @@
 //! One exchange with an agent, as long as it shows signs of life.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
-use super::Answer;
+use super::{Answer, live::Live};
 use crate::{
     events::{EventListener, ListenerEnd},
     id::WorkspaceId,
@@ -25,35 +29,83 @@ pub(super) enum Silence {
     BodyLost { status: u16 },
 }
 
-/// Posts `body` and reads the answer. `head` is set once its first line has come.
+/// What is seen of an answer before it is whole.
+#[derive(Debug)]
+pub(super) struct Signs {
+    last: Mutex<Instant>,
+    head: OnceLock<u16>,
+}
+
+impl Signs {
+    pub(super) fn new() -> Self {
+        Self { last: Mutex::new(Instant::now()), head: OnceLock::new() }
+    }
+
+    fn alive(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status, once the head of the answer has come.
+    pub(super) fn head(&self) -> Option<u16> {
+        self.head.get().copied()
+    }
+}
+
+fn is_events(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+}
+
+/// Posts `body` and reads the answer. Events are passed on through `live`, where there is one, and not given back.
 pub(super) async fn exchange(
     client: &reqwest::Client,
     url: &str,
     body: Vec<u8>,
-    head: &OnceLock<u16>,
+    signs: &Signs,
+    live: Option<&mut Live>,
 ) -> Result<Answer, Silence> {
-    let sent = client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json").body(body).send().await;
+    let sent = client.post(url).header(CONTENT_TYPE, "application/json").body(body).send().await;
     let response = sent.map_err(|error| match error.is_connect() || error.is_builder() {
         true => Silence::Unreachable(error),
         // The request may have arrived: a slow agent is not a dead one.
         false => Silence::Busy(error.without_url().to_string()),
     })?;
-    let status = *head.get_or_init(|| response.status().as_u16());
+    let status = *signs.head.get_or_init(|| response.status().as_u16());
+    signs.alive();
+    let is_events = is_events(&response);
+    let mut live = live.filter(|_| is_events && status < 300);
+    if let Some(live) = &mut live {
+        live.begin(status);
+    }
     let mut body = BytesMut::new();
+    let mut length = 0;
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Silence::BodyLost { status })?;
-        if body.len() + chunk.len() > ANSWER_LIMIT {
+        length += chunk.len();
+        if length > ANSWER_LIMIT {
             return Err(Silence::BodyLost { status });
         }
-        body.extend_from_slice(&chunk);
+        match &mut live {
+            Some(live) => live.pass(chunk).await,
+            None => body.extend_from_slice(&chunk),
+        }
+        signs.alive();
     }
-    Ok(Answer { status, body: body.freeze() })
+    if let Some(live) = &mut live {
+        live.end().await;
+    }
+    Ok(Answer { status, body: body.freeze(), is_events })
 }
 
 /// Waits for `exchange` as long as the target shows signs of life, and never past `ceiling`.
 pub(super) async fn within(
     exchange: impl Future<Output = Result<Answer, Silence>>,
+    signs: &Signs,
     mut listener: EventListener,
     target: WorkspaceId,
     idle: Duration,
@@ -61,19 +113,22 @@ pub(super) async fn within(
 ) -> Result<Answer, Silence> {
     // Further away than the clock can count is no limit.
     let end = ceiling.and_then(|ceiling| Instant::now().checked_add(ceiling));
-    let mut last_sign = Instant::now();
     let mut exchange = std::pin::pin!(exchange);
     loop {
-        let limit = end.map_or(last_sign + idle, |end| end.min(last_sign + idle));
+        let silent = signs.last() + idle;
+        let limit = end.map_or(silent, |end| end.min(silent));
         tokio::select! {
             outcome = &mut exchange => return outcome,
             () = tokio::time::sleep_until(limit) => {
-                return Err(Silence::Busy("no answer in time".to_owned()));
+                let now = Instant::now();
+                if signs.last() + idle <= now || end.is_some_and(|end| end <= now) {
+                    return Err(Silence::Busy("no answer in time".to_owned()));
+                }
             }
             heard = listener.next() => match heard {
                 Ok(announcement) if announcement.event.workspace_id != Some(target) => {}
                 // What was lost may have been a sign of life.
-                Ok(_) | Err(ListenerEnd::FellBehind) => last_sign = Instant::now(),
+                Ok(_) | Err(ListenerEnd::FellBehind) => signs.alive(),
                 Err(ListenerEnd::Closed) => return exchange.await,
             },
         }

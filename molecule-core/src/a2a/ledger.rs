@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Used, dispatch::Letter};
+use super::{Answer, Used, dispatch::Letter, told::Kept};
 use crate::{
     activity::NewActivity,
     control_plane::ControlPlane,
@@ -17,22 +17,6 @@ use crate::{
 
 /// How long keeping what a call left may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The most of an answer that is kept, and that listeners are told.
-const KEPT: usize = 1024 * 1024;
-
-/// What is kept of an answer; for one that is too long, only that.
-pub(super) fn kept(body: &[u8]) -> Value {
-    if body.len() > KEPT {
-        return json!({"truncated": true});
-    }
-    serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
-}
-
-/// The tools that an agent says to have used for its answer.
-pub(super) fn tool_trace(answer: &Value) -> Option<Value> {
-    answer.get("result")?.get("metadata")?.get("tool_trace").filter(|trace| !trace.is_null()).cloned()
-}
 
 pub(super) fn millis(took: Duration) -> i32 {
     i32::try_from(took.as_millis()).unwrap_or(i32::MAX)
@@ -59,21 +43,21 @@ impl ControlPlane {
         self.tell_activity(&row);
         self.touch_sender(letter.sender()).await;
         let body = json!({"status": "queued", "delivery_mode": "poll", "method": letter.method});
-        Ok(Answer { status: 200, body: body.to_string().into() })
+        Ok(Answer::own(200, &body))
     }
 
     /// Keeps what an agent answered, in a task of its own.
-    pub(super) fn note_answer(&self, workspace: Workspace, letter: Letter, answer: Answer, took: Duration) {
+    pub(super) fn note_answer(&self, workspace: Workspace, letter: Letter, status: u16, kept: Kept, took: Duration) {
         let this = self.clone();
         self.later(async move {
-            let body = kept(&answer.body);
-            let failed = answer.status >= 400;
+            let Kept { body, tool_trace, used } = kept;
+            let failed = status >= 400;
             if !failed {
                 this.tell_canvas(&workspace, &letter, &body, took);
             }
             let row = NewActivity {
                 duration_ms: Some(millis(took)),
-                tool_trace: tool_trace(&body),
+                tool_trace,
                 status: if failed { "error" } else { "ok" }.to_owned(),
                 error_detail: failed.then(|| body.get("error").and_then(Value::as_str).unwrap_or_default().to_owned()),
                 response_body: Some(body),
@@ -82,18 +66,18 @@ impl ControlPlane {
             this.log_or_count(&row).await;
             if !failed {
                 this.touch_sender(letter.sender()).await;
-                this.note_usage(workspace.id, row.response_body.as_ref()).await;
+                this.note_usage(workspace.id, used).await;
             }
         });
     }
 
-    /// Keeps that an agent gave no answer, in a task of its own.
+    /// Keeps that an agent gave no answer, in a task of its own. `delivered` is what came of one that has the message.
     pub(super) fn note_failure(
         &self,
         workspace: Workspace,
         letter: Letter,
         error: &Error,
-        delivered: bool,
+        delivered: Option<Kept>,
         took: Duration,
     ) {
         let said = error.message().to_owned();
@@ -101,16 +85,19 @@ impl ControlPlane {
         self.later(async move {
             let mut row = this.letter_row(&workspace, &letter);
             row.duration_ms = Some(millis(took));
-            // An agent that has the message did what it was asked; only its words are lost.
-            if !delivered {
+            let Some(Kept { body, tool_trace, used }) = delivered else {
                 row.summary = Some(format!("A2A request to {} failed: {said}", workspace.name));
                 row.status = "error".to_owned();
                 row.error_detail = Some(said);
-            }
+                this.log_or_count(&row).await;
+                return;
+            };
+            // An agent that has the message did what it was asked; only its words, or the last of them, are lost.
+            row.response_body = Some(body).filter(|body| !body.is_null());
+            row.tool_trace = tool_trace;
             this.log_or_count(&row).await;
-            if delivered {
-                this.touch_sender(letter.sender()).await;
-            }
+            this.touch_sender(letter.sender()).await;
+            this.note_usage(workspace.id, used).await;
         });
     }
 
@@ -140,8 +127,8 @@ impl ControlPlane {
     }
 
     /// Adds what an answer says to have used.
-    pub(super) async fn note_usage(&self, id: WorkspaceId, answer: Option<&Value>) {
-        let Some(used) = answer.and_then(Used::of) else { return };
+    pub(super) async fn note_usage(&self, id: WorkspaceId, used: Option<Used>) {
+        let Some(used) = used else { return };
         if let Err(error) = self.inner.store.add_usage(id, self.now(), used).await {
             tracing::warn!(workspace.id = %id, error = error.detail(), "what a call used could not be kept");
         }
@@ -154,28 +141,5 @@ impl ControlPlane {
                 tracing::error!("what a call left could not be kept in time");
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_of_an_answer() {
-        assert_eq!(kept(br#"{"a":1}"#), json!({"a": 1}));
-        assert_eq!(kept(b"<html>"), json!("<html>"));
-        assert_eq!(kept(&vec![b'x'; KEPT + 1]), json!({"truncated": true}));
-    }
-
-    #[test]
-    fn tools_are_found_where_they_are_told() {
-        let trace = json!([{"tool": "ls"}]);
-        assert_eq!(tool_trace(&json!({"result": {"metadata": {"tool_trace": trace}}})), Some(trace));
-        for odd in
-            [json!({"result": {"metadata": {"tool_trace": null}}}), json!({"result": "x"}), json!([]), json!("x")]
-        {
-            assert_eq!(tool_trace(&odd), None, "{odd}");
-        }
     }
 }

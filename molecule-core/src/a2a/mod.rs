@@ -4,8 +4,10 @@ mod dead;
 mod dispatch;
 mod exchange;
 mod ledger;
+mod live;
 mod payload;
 mod queue;
+mod told;
 mod usage;
 
 pub(crate) use self::{
@@ -14,7 +16,8 @@ pub(crate) use self::{
     usage::{Used, day_of},
 };
 pub use self::{
-    dispatch::{Answer, Call},
+    dispatch::{Answer, Call, Reply},
+    live::Bits,
     queue::{QueueItem, QueueStatus},
     usage::Usage,
 };

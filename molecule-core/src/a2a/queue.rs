@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::{
     Answer,
     dispatch::{Failure, Letter},
-    ledger::{kept, millis, tool_trace},
+    ledger::millis,
+    told::Kept,
 };
 use crate::{
     activity::{NewActivity, kept_key},
@@ -111,7 +112,7 @@ pub(crate) struct NewItem {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// Answered, or known to have arrived.
-    Completed(Option<Value>),
+    Completed(Option<Box<Kept>>),
     /// The agent still had no time: as if it had not been tried.
     PutBack(String),
     /// It went wrong; it is tried again unless it was tried often enough.
@@ -164,8 +165,8 @@ fn has_capacity(workspace: &Workspace) -> bool {
 /// What a finished try means for its message.
 fn settle(outcome: Result<Answer, Failure>) -> Settled {
     match outcome {
-        Ok(answer) if answer.status < 300 => Settled::Completed(Some(kept(&answer.body))),
-        Ok(answer) => Settled::Missed(match kept(&answer.body).get("error").and_then(Value::as_str) {
+        Ok(answer) if answer.status < 300 => Settled::Completed(Some(Box::new(Kept::of(&answer)))),
+        Ok(answer) => Settled::Missed(match Kept::of(&answer).body.get("error").and_then(Value::as_str) {
             Some(said) => format!("{}: {said}", answer.status),
             None => answer.status.to_string(),
         }),
@@ -216,7 +217,7 @@ impl ControlPlane {
             "queue_depth": depth,
             "message": "workspace agent busy — request queued, will dispatch when capacity available",
         });
-        Ok(Answer { status: 202, body: body.to_string().into() })
+        Ok(Answer::own(202, &body))
     }
 
     /// Sends kept messages to an agent that was just heard, in a task of its own.
@@ -270,8 +271,8 @@ impl ControlPlane {
         let mut row = NewActivity { duration_ms: Some(millis(began.elapsed())), ..self.letter_row(workspace, &letter) };
         row.id = ActivityId::from_uuid(item.id.as_uuid());
         if let Settled::Completed(answer) = &settled {
-            row.tool_trace = answer.as_ref().and_then(tool_trace);
-            row.response_body.clone_from(answer);
+            row.tool_trace = answer.as_ref().and_then(|kept| kept.tool_trace.clone());
+            row.response_body = answer.as_ref().map(|kept| kept.body.clone());
         }
         let ours = self.inner.store.settle_item(item.id, claim, item.attempts, &settled, &row, self.now()).await?;
         if !ours {
@@ -288,15 +289,15 @@ impl ControlPlane {
         };
         if workspace.delivery_mode != DeliveryMode::Poll {
             let outcome = match &answer {
-                Some(body) => Outcome::of_reply(body, body.to_string().as_bytes()),
+                Some(kept) => Outcome::of_reply(&kept.body, kept.body.to_string().as_bytes()),
                 None => Outcome::Failed("failed to read agent response".to_owned()),
             };
             self.end_queued_delegation(item.caller_id, workspace.id, &item.body, outcome).await;
         }
         self.tell_activity(&row);
-        if let Some(answer) = &answer {
-            self.tell_canvas(workspace, &letter, answer, began.elapsed());
-            self.note_usage(workspace.id, Some(answer)).await;
+        if let Some(kept) = &answer {
+            self.tell_canvas(workspace, &letter, &kept.body, began.elapsed());
+            self.note_usage(workspace.id, kept.used).await;
         }
         self.touch_sender(letter.sender()).await;
         Ok(true)
@@ -307,7 +308,8 @@ impl ControlPlane {
         let lease = self.inner.config.queue_lease;
         let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut attempt = std::pin::pin!(self.attempt(workspace, &item.body, Some(self.inner.config.a2a_ceiling)));
+        let mut attempt =
+            std::pin::pin!(self.attempt(workspace, &item.body, Some(self.inner.config.a2a_ceiling), None));
         loop {
             tokio::select! {
                 outcome = &mut attempt => return outcome,
@@ -380,10 +382,13 @@ mod tests {
 
     #[test]
     fn what_a_finished_try_means() {
-        let answer = |status, body: &'static str| Ok(Answer { status, body: body.as_bytes().into() });
+        let answer = |status, body: &'static str| Ok(Answer { status, body: body.as_bytes().into(), is_events: false });
         let failed = |delivered| Err(Failure::Failed { error: Error::invalid("why"), delivered });
         let rows = [
-            (answer(200, r#"{"result":1}"#), r#"Completed(Some(Object {"result": Number(1)}))"#),
+            (
+                answer(200, r#"{"result":1}"#),
+                r#"Completed(Some(Kept { body: Object {"result": Number(1)}, tool_trace: None, used: None }))"#,
+            ),
             (answer(500, r#"{"error":"no"}"#), r#"Missed("500: no")"#),
             (answer(301, ""), r#"Missed("301")"#),
             (Err(Failure::Busy("late".to_owned())), r#"PutBack("busy: late")"#),

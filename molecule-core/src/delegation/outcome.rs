@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &'static str) -> Result<Answer, Error> {
-        Ok(Answer { status, body: body.as_bytes().into() })
+        Ok(Answer { status, body: body.as_bytes().into(), is_events: false })
     }
 
     fn error(kind: ErrorKind, members: &[(&'static str, Value)]) -> Result<Answer, Error> {

@@ -4,12 +4,14 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
 };
 
@@ -30,6 +32,16 @@ pub(crate) enum Act {
     LieAboutLength(String),
     /// Sends these bytes.
     Raw(String),
+    /// Sends these bytes a few at a time, with a pause in between.
+    Slowly(String, Duration),
+    /// Sends events: the first ones at once, the others when it is told to.
+    Events {
+        first: String,
+        others: String,
+        go_on: Arc<Notify>,
+        /// Whether it says that there are no more.
+        ends: bool,
+    },
 }
 
 /// Gone with the value.
@@ -102,6 +114,25 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         Act::Close => {}
         Act::CloseAfterHead(status) => drop(stream.write_all(head(status, 10).as_bytes()).await),
         Act::LieAboutLength(body) => drop(stream.write_all((head(200, body.len() + 7) + &body).as_bytes()).await),
+        Act::Events { first, others, go_on, ends } => {
+            let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let head = "HTTP/1.1 200 X\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
+                        transfer-encoding: chunked\r\n\r\n";
+            if stream.write_all((head.to_owned() + &chunk(&first)).as_bytes()).await.is_err() {
+                return;
+            }
+            go_on.notified().await;
+            let end = if ends { "0\r\n\r\n" } else { "" };
+            drop(stream.write_all((chunk(&others) + end).as_bytes()).await);
+        }
+        Act::Slowly(bytes, pause) => {
+            for bit in bytes.as_bytes().chunks(9) {
+                if stream.write_all(bit).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
         Act::Raw(bytes) => drop(stream.write_all(bytes.as_bytes()).await),
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use molecule_core::{
     Error, ErrorKind,
-    a2a::{Call, QueueItem},
+    a2a::{Call, QueueItem, Reply},
     id::QueueId,
 };
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,10 @@ use crate::serve::{
 /// Says how long the call may take, in seconds; 0 is for ever.
 const TIMEOUT: &str = "x-timeout";
 
-/// Calls the agent of a workspace by JSON-RPC and gives back its answer.
+/// What an answer is that comes bit by bit.
+const EVENTS: &str = "text/event-stream";
+
+/// Calls the agent of a workspace by JSON-RPC and gives back its answer: events as they come, anything else as a whole.
 #[utoipa::path(post, path = "/workspaces/{id}/a2a", tag = "a2a", request_body = Value,
     params(("id" = uuid::Uuid, Path), ("X-Workspace-ID" = Option<String>, Header), ("X-Timeout" = Option<u64>, Header)),
     responses((status = 200, body = Value), (status = 202, body = Value), (status = 400, body = ErrorView),
@@ -48,11 +51,17 @@ pub(crate) async fn call(
     let Presented { credential, exposure } = presented;
     let caller = app.control_plane.admit_caller(credential, claimed.as_deref(), target, exposure).await?;
     let call = Call { target, caller, body, deadline: deadline(&headers) };
-    let answer = app.control_plane.call(call).await?;
+    let (status, kind, body) = match app.control_plane.call_live(call).await? {
+        Reply::Whole(answer) => {
+            let kind = if answer.is_events { EVENTS } else { "application/json" };
+            (answer.status, kind, answer.body.into())
+        }
+        Reply::Live { status, bits } => (status, EVENTS, ResponseBody::from_stream(bits)),
+    };
     Response::builder()
-        .status(answer.status)
-        .header(CONTENT_TYPE, "application/json")
-        .body(answer.body.into())
+        .status(status)
+        .header(CONTENT_TYPE, kind)
+        .body(body)
         .map_err(|error| Error::new(ErrorKind::Upstream, "the agent's answer is no HTTP").caused_by(error).into())
 }
 

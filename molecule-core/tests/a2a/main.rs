@@ -1,7 +1,9 @@
 //! Calls to agents on real sockets, and the messages that are kept for those without time.
 
-#[path = "support/agent.rs"]
+#[path = "../support/agent.rs"]
 mod agent;
+mod live;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{sync::Arc, time::Duration};
@@ -220,7 +222,7 @@ async fn whatever_an_agent_does_the_caller_is_told_and_the_log_says_so() {
                 for (name, value) in error.members() {
                     body[*name] = value.clone();
                 }
-                Answer { status: 502, body: body.to_string().into() }
+                Answer { status: 502, body: body.to_string().into(), is_events: false }
             }
         };
         assert_eq!(answer.status, status, "{shown}");
