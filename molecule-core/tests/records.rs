@@ -13,6 +13,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use molecule_core::{
     ControlPlane, ErrorKind,
+    activity::ActivityQuery,
     config::Config,
     id::WorkspaceId,
     net::Policy,
@@ -200,6 +201,12 @@ async fn what_is_due_runs_once_and_what_was_missed_runs_late_once() {
     assert_eq!(history.len(), 2);
     assert_eq!(history[0].request_body.as_ref().unwrap()["prompt"], "look\n around");
     assert_eq!((history[0].method.as_deref(), history[0].source_id), (Some("cron"), None));
+    let asked_by = until("the call is in the log", async || {
+        let log = plane.activity(id, &ActivityQuery::default()).await.unwrap();
+        log.into_iter().find(|row| row.activity_type == "a2a_receive").and_then(|row| row.summary)
+    });
+    let asked_by = asked_by.await;
+    assert!(asked_by.ends_with("(system:scheduler)"), "{asked_by}");
 
     plane.patch_schedule(id, row.id, SchedulePatch { enabled: Some(false), ..SchedulePatch::default() }).await.unwrap();
     clock.advance(Duration::from_secs(5 * 3600));

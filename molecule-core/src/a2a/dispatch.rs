@@ -11,6 +11,7 @@ use super::{
     exchange::{Signs, Silence, exchange, within},
     live::{Bits, Live, live},
     payload,
+    sender::Sender,
     told::Kept,
 };
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     error::{Error, ErrorKind, Result},
     http_client::{self, Timeouts},
     id::WorkspaceId,
-    identity::Caller,
     net,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
@@ -38,7 +38,7 @@ pub struct Call {
     /// Whose agent is called.
     pub target: WorkspaceId,
     /// Who calls.
-    pub caller: Caller,
+    pub sender: Sender,
     /// The JSON-RPC request, in any of the shapes that `docs/a2a.md` lists.
     pub body: Bytes,
     /// How long the call may take, where the caller says so: `Some(None)` is for ever.
@@ -119,19 +119,9 @@ enum Prepared {
 /// A request on its way, with what is said of it in the log.
 #[derive(Debug, Clone)]
 pub(super) struct Letter {
-    pub(super) caller: Caller,
+    pub(super) sender: Sender,
     pub(super) method: String,
     pub(super) request: Value,
-}
-
-impl Letter {
-    /// The workspace that sent it; none where the operator did.
-    pub(super) fn sender(&self) -> Option<WorkspaceId> {
-        match self.caller {
-            Caller::Operator => None,
-            Caller::Workspace(id) => Some(id),
-        }
-    }
 }
 
 impl ControlPlane {
@@ -173,6 +163,19 @@ impl ControlPlane {
         }
     }
 
+    /// As [`ControlPlane::call`], but a message to an agent that is being brought up is kept until it is there.
+    pub(crate) async fn call_or_keep(&self, call: Call) -> Result<Answer> {
+        match self.call(call.clone()).await {
+            Err(error) if is_coming_up(&error) => {
+                let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
+                let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
+                let letter = Letter { sender: call.sender, method, request };
+                self.enqueue(&workspace, &letter, error.message()).await
+            }
+            called => called,
+        }
+    }
+
     /// All that comes before the agent is called.
     async fn prepare_call(&self, call: Call) -> Result<Prepared> {
         let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
@@ -180,7 +183,7 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
-        let letter = Letter { caller: call.caller, method, request };
+        let letter = Letter { sender: call.sender, method, request };
         if workspace.delivery_mode == DeliveryMode::Poll {
             return self.keep_for_poll(&workspace, &letter).await.map(Prepared::Answered);
         }
@@ -191,10 +194,10 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::Unavailable, "workspace has no URL")
                 .with_member("status", workspace.status.as_str()));
         }
-        let ceiling = match (call.deadline, call.caller) {
+        let ceiling = match (call.deadline, call.sender) {
             (Some(deadline), _) => deadline,
-            (None, Caller::Workspace(_)) => Some(self.inner.config.a2a_ceiling),
-            (None, Caller::Operator) => None,
+            (None, Sender::Workspace(_) | Sender::System(_)) => Some(self.inner.config.a2a_ceiling),
+            (None, Sender::Operator) => None,
         };
         Ok(Prepared::Ready { workspace: Box::new(workspace), letter, ceiling })
     }
@@ -310,6 +313,15 @@ impl ControlPlane {
             }
         }
     }
+}
+
+/// Whether a call failed because its agent is not there yet.
+fn is_coming_up(error: &Error) -> bool {
+    error.members().iter().any(|(name, value)| match *name {
+        "waking" => value == true,
+        "status" => [Status::Provisioning, Status::Offline].iter().any(|status| value == status.as_str()),
+        _ => false,
+    })
 }
 
 async fn joined(task: JoinHandle<Result<Answer>>) -> Result<Answer> {

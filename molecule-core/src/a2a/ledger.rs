@@ -11,7 +11,6 @@ use crate::{
     error::{Error, Result},
     events::EventKind,
     id::WorkspaceId,
-    identity::Caller,
     workspace::Workspace,
 };
 
@@ -26,10 +25,13 @@ impl ControlPlane {
     /// The row of a call that was answered.
     pub(super) fn letter_row(&self, workspace: &Workspace, letter: &Letter) -> NewActivity {
         NewActivity {
-            source_id: letter.sender(),
+            source_id: letter.sender.workspace(),
             target_id: Some(workspace.id),
             method: Some(letter.method.clone()),
-            summary: Some(format!("{} → {}", letter.method, workspace.name)),
+            summary: Some(match letter.sender.system() {
+                Some(system) => format!("{} → {} ({system})", letter.method, workspace.name),
+                None => format!("{} → {}", letter.method, workspace.name),
+            }),
             request_body: Some(letter.request.clone()),
             ..self.new_activity(workspace.id, "a2a_receive")
         }
@@ -41,7 +43,7 @@ impl ControlPlane {
         row.summary = row.summary.map(|summary| summary + " (queued for poll)");
         self.inner.store.insert_activity(&row).await?;
         self.tell_activity(&row);
-        self.touch_sender(letter.sender()).await;
+        self.touch_sender(letter.sender.workspace()).await;
         let body = json!({"status": "queued", "delivery_mode": "poll", "method": letter.method});
         Ok(Answer::own(200, &body))
     }
@@ -65,7 +67,7 @@ impl ControlPlane {
             };
             this.log_or_count(&row).await;
             if !failed {
-                this.touch_sender(letter.sender()).await;
+                this.touch_sender(letter.sender.workspace()).await;
                 this.note_usage(workspace.id, used).await;
             }
         });
@@ -96,14 +98,14 @@ impl ControlPlane {
             row.response_body = Some(body).filter(|body| !body.is_null());
             row.tool_trace = tool_trace;
             this.log_or_count(&row).await;
-            this.touch_sender(letter.sender()).await;
+            this.touch_sender(letter.sender.workspace()).await;
             this.note_usage(workspace.id, used).await;
         });
     }
 
-    /// Tells the canvas what an agent answered to its user.
+    /// Tells the canvas what an agent answered to its user, or to the platform.
     pub(super) fn tell_canvas(&self, workspace: &Workspace, letter: &Letter, body: &Value, took: Duration) {
-        if letter.caller != Caller::Operator {
+        if letter.sender.workspace().is_some() {
             return;
         }
         let truncated = body.get("truncated").is_some() && body.as_object().is_some_and(|members| members.len() == 1);

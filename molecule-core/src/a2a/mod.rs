@@ -7,6 +7,7 @@ mod ledger;
 mod live;
 mod payload;
 mod queue;
+mod sender;
 mod told;
 mod usage;
 
@@ -19,5 +20,6 @@ pub use self::{
     dispatch::{Answer, Call, Reply},
     live::Bits,
     queue::{QueueItem, QueueStatus},
+    sender::{Sender, System},
     usage::Usage,
 };

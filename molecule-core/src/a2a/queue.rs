@@ -15,6 +15,7 @@ use super::{
     Answer,
     dispatch::{Failure, Letter},
     ledger::millis,
+    sender::{Sender, System},
     told::Kept,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     delegation::Outcome,
     error::{Error, ErrorKind, Result},
     id::{ActivityId, QueueId, WorkspaceId},
-    identity::{Caller, Credential, Exposure},
+    identity::{Credential, Exposure},
     store::pool::{row, text_enum},
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
@@ -88,6 +89,7 @@ row! {
     pub(crate) struct Claimed {
         pub(crate) id: QueueId,
         pub(crate) caller_id: Option<WorkspaceId>,
+        pub(crate) sender: Option<System>,
         pub(crate) body: Value,
         pub(crate) method: String,
         pub(crate) attempts: i32,
@@ -100,6 +102,7 @@ pub(crate) struct NewItem {
     pub(crate) id: QueueId,
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) caller_id: Option<WorkspaceId>,
+    pub(crate) sender: Option<System>,
     pub(crate) priority: i32,
     pub(crate) body: Value,
     pub(crate) method: String,
@@ -191,7 +194,8 @@ impl ControlPlane {
         let item = NewItem {
             id: QueueId::from_uuid(random_uuid(&*self.inner.entropy)),
             workspace_id: workspace.id,
-            caller_id: letter.sender(),
+            caller_id: letter.sender.workspace(),
+            sender: letter.sender.system(),
             priority: PRIORITY,
             body: letter.request.clone(),
             method: letter.method.clone(),
@@ -258,8 +262,8 @@ impl ControlPlane {
     /// Sends one message. Whether it was answered.
     async fn deliver(&self, workspace: &Workspace, item: Claimed, claim: Uuid) -> Result<bool> {
         let began = Instant::now();
-        let caller = item.caller_id.map_or(Caller::Operator, Caller::Workspace);
-        let letter = Letter { caller, method: item.method.clone(), request: item.body.clone() };
+        let sender = Sender::of_kept(item.caller_id, item.sender);
+        let letter = Letter { sender, method: item.method.clone(), request: item.body.clone() };
         let outcome = if workspace.delivery_mode == DeliveryMode::Poll {
             // It asks for its messages since: there it finds this one.
             let kept = self.keep_for_poll(workspace, &letter).await;
@@ -299,7 +303,7 @@ impl ControlPlane {
             self.tell_canvas(workspace, &letter, &kept.body, began.elapsed());
             self.note_usage(workspace.id, kept.used).await;
         }
-        self.touch_sender(letter.sender()).await;
+        self.touch_sender(letter.sender.workspace()).await;
         Ok(true)
     }
 

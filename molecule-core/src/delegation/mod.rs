@@ -4,11 +4,15 @@
 //! `delegate_result`.
 
 mod outcome;
+mod resume;
 mod run;
 
 use serde_json::{Value, json};
 
-pub(crate) use self::outcome::Outcome;
+pub(crate) use self::{
+    outcome::Outcome,
+    resume::{Begun as BegunDelegation, KeptMessage, LoggedMessage, Orphan, Stranded},
+};
 use crate::{
     activity::{Activity, NewActivity, kept_key, preview},
     clock::random_uuid,
@@ -103,7 +107,8 @@ impl ControlPlane {
         let row =
             NewActivity { idempotency_key: key, ..self.delegate_row(source, target, &request.task, &id, "pending") };
         let sent = self.event(EventKind::DelegationSent, source, sent_payload(&id, target, &request.task));
-        match self.inner.store.begin_delegation(&row, &sent).await? {
+        let claim = random_uuid(&*self.inner.entropy);
+        match self.inner.store.begin_delegation(&row, &sent, Some(claim)).await? {
             Begun::Now => {}
             Begun::Earlier(earlier) => return repeat(*earlier, target, &request.task),
         }
@@ -131,7 +136,7 @@ impl ControlPlane {
         let id = &recorded.delegation_id;
         let row = self.delegate_row(source, target, &recorded.task, id, "dispatched");
         let sent = self.event(EventKind::DelegationSent, source, sent_payload(id, target, &recorded.task));
-        self.inner.store.begin_delegation(&row, &sent).await.map_err(|error| match error.kind() {
+        self.inner.store.begin_delegation(&row, &sent, None).await.map_err(|error| match error.kind() {
             ErrorKind::Unexpected => error.with_message("failed to record delegation"),
             _ => error,
         })?;

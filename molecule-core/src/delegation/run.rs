@@ -2,46 +2,73 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::outcome::{Outcome, may_retry};
 use crate::{
-    a2a::{Answer, Call},
+    a2a::{Answer, Call, Sender},
     activity::NewActivity,
     control_plane::ControlPlane,
     error::Error,
     events::{Event, EventKind},
     id::WorkspaceId,
-    identity::Caller,
 };
 
 impl ControlPlane {
-    /// Hands the task over and keeps what became of it.
+    /// Hands the task over and keeps what became of it, saying again and again that this server does.
     pub(super) async fn run_delegation(&self, source: WorkspaceId, target: WorkspaceId, id: String, task: String) {
-        let payload = json!({"delegation_id": id, "target_id": target, "status": "dispatched"});
-        let dispatched = self.event(EventKind::DelegationStatus, source, payload);
-        match self.inner.store.dispatch_delegation(source, &id, &dispatched).await {
-            Ok(true) => self.announce(dispatched),
-            Ok(false) => return,
-            // It is handed over all the same: its outcome may be kept again.
-            Err(error) => self.cannot_keep(source, &id, &error),
-        }
-        let mut called = self.hand_over(source, target, &id, &task).await;
-        if may_retry(&called) {
+        let lease = self.inner.config.queue_lease;
+        let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut run = std::pin::pin!(self.carry_out(source, target, &id, &task));
+        loop {
             tokio::select! {
-                () = self.inner.stop.cancelled() => {}
-                () = tokio::time::sleep(self.inner.config.delegation_retry) => {
-                    called = self.hand_over(source, target, &id, &task).await;
+                () = &mut run => return,
+                _ = renew.tick() => {
+                    if let Err(error) = self.inner.store.renew_delegation(source, &id, self.now()).await {
+                        tracing::warn!(delegation.id = id, error = error.detail(), "a claim could not be renewed");
+                    }
                 }
             }
         }
-        let outcome = Outcome::of(&called);
-        let event = self.event(outcome.kind(), source, outcome.payload(&id, Some(target), None));
-        let row = self.result_row(source, target, &id, &outcome);
-        match self.inner.store.end_delegation(&row, &event, false).await {
-            Ok(true) => self.ended(event, &row),
-            // A queued task was answered meanwhile, or its agent said what became of it.
-            Ok(false) => {}
-            Err(error) => self.cannot_keep(source, &id, &error),
+    }
+
+    async fn carry_out(&self, source: WorkspaceId, target: WorkspaceId, id: &str, task: &str) {
+        if !self.dispatch(source, target, id).await {
+            return;
+        }
+        let mut called = self.hand_over(source, target, id, task).await;
+        if may_retry(&called) && self.before_retry().await {
+            called = self.hand_over(source, target, id, task).await;
+        }
+        self.end_delegation(source, target, id, Outcome::of(&called)).await;
+    }
+
+    /// Keeps that the task is on its way, before it is: nobody else begins it from there on. False where it is over, or
+    /// this server stops.
+    async fn dispatch(&self, source: WorkspaceId, target: WorkspaceId, id: &str) -> bool {
+        let payload = json!({"delegation_id": id, "target_id": target, "status": "dispatched"});
+        let dispatched = self.event(EventKind::DelegationStatus, source, payload);
+        loop {
+            match self.inner.store.dispatch_delegation(source, id, &dispatched).await {
+                Ok(true) => {
+                    self.announce(dispatched);
+                    return true;
+                }
+                Ok(false) => return false,
+                Err(error) => self.cannot_keep(source, id, &error),
+            }
+            if !self.before_retry().await {
+                return false;
+            }
+        }
+    }
+
+    /// Waits before another try. False where this server stops.
+    async fn before_retry(&self) -> bool {
+        tokio::select! {
+            () = self.inner.stop.cancelled() => false,
+            () = tokio::time::sleep(self.inner.config.delegation_retry) => true,
         }
     }
 
@@ -54,7 +81,19 @@ impl ControlPlane {
         });
         let request = json!({"method": "message/send", "params": {"message": message}});
         let body = Bytes::from(request.to_string());
-        self.call(Call { target, caller: Caller::Workspace(source), body, deadline: None }).await
+        self.call_or_keep(Call { target, sender: Sender::Workspace(source), body, deadline: None }).await
+    }
+
+    /// Keeps what became of a delegation that was on its way.
+    pub(super) async fn end_delegation(&self, source: WorkspaceId, target: WorkspaceId, id: &str, outcome: Outcome) {
+        let event = self.event(outcome.kind(), source, outcome.payload(id, Some(target), None));
+        let row = self.result_row(source, target, id, &outcome);
+        // False where a queued task was answered meanwhile, or its agent said what became of it.
+        match self.inner.store.end_delegation(&row, &event, false).await {
+            Ok(true) => self.ended(event, &row),
+            Ok(false) => {}
+            Err(error) => self.cannot_keep(source, id, &error),
+        }
     }
 
     /// Keeps the answer to a task that had to wait, or that there will be none.
@@ -66,7 +105,19 @@ impl ControlPlane {
         outcome: Outcome,
     ) {
         let id = request["params"]["message"]["metadata"]["delegation_id"].as_str();
-        let (Some(source), Some(id)) = (source, id) else { return };
+        if let (Some(source), Some(id)) = (source, id) {
+            self.end_kept_delegation(source, target, id, outcome).await;
+        }
+    }
+
+    /// The same of a delegation whose id is known.
+    pub(super) async fn end_kept_delegation(
+        &self,
+        source: WorkspaceId,
+        target: WorkspaceId,
+        id: &str,
+        outcome: Outcome,
+    ) {
         let event = self.event(outcome.kind(), source, outcome.payload(id, Some(target), Some("queue_drain")));
         let row = self.result_row(source, target, id, &outcome);
         match self.inner.store.end_delegation(&row, &event, true).await {

@@ -13,8 +13,12 @@ use super::{
     timetable::Timetable,
 };
 use crate::{
-    a2a::Call, activity::NewActivity, clock::random_uuid, control_plane::ControlPlane, error::Result,
-    events::EventKind, identity::Caller,
+    a2a::{Call, Sender, System},
+    activity::NewActivity,
+    clock::random_uuid,
+    control_plane::ControlPlane,
+    error::Result,
+    events::EventKind,
 };
 
 /// How many runs may be under way in one process.
@@ -91,11 +95,11 @@ impl ControlPlane {
         let began = Instant::now();
         let call = Call {
             target: schedule.workspace_id,
-            caller: Caller::Operator,
+            sender: Sender::System(System::Scheduler),
             body: self.request(schedule).to_string().into(),
             deadline: Some(Some(DEADLINE)),
         };
-        let answer = self.call(call).await;
+        let answer = self.call_or_keep(call).await;
         let answer = match &answer {
             Ok(answer) => Ok((answer.status, &*answer.body)),
             Err(error) => Err(error.message().to_owned()),

@@ -319,6 +319,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (7, "secrets", include_str!("../../migrations/sqlite/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/sqlite/0009_data.sql")),
+    (11, "delegations", include_str!("../../migrations/sqlite/0011_delegations.sql")),
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
 ];
 
@@ -332,6 +333,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (7, "secrets", include_str!("../../migrations/postgres/0007_secrets.sql")),
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/postgres/0009_data.sql")),
+    (11, "delegations", include_str!("../../migrations/postgres/0011_delegations.sql")),
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
 ];
 

@@ -30,6 +30,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         |this| async move { this.sweep_timeouts().await },
     );
     every(control_plane, "queue", config.queue_tick, |this| async move { this.sweep_queue().await });
+    every(control_plane, "delegations", config.queue_tick, |this| async move { this.sweep_delegations().await });
     every(control_plane, "activity-retention", config.activity_tick, |this| async move { this.prune_activity().await });
     every(control_plane, "hibernation-monitor", config.hibernation_tick, |this| async move { this.sweep_idle().await });
     if matches!(control_plane.inner.backend, Backend::Local { .. }) {

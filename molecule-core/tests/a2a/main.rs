@@ -3,6 +3,7 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod live;
+mod orphans;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -89,7 +90,7 @@ impl Bench {
 
     async fn call(&self, target: &Member, caller: Caller, body: &Value) -> Result<Answer, Error> {
         let body = Bytes::from(body.to_string());
-        self.control_plane.call(Call { target: target.id, caller, body, deadline: None }).await
+        self.control_plane.call(Call { target: target.id, sender: caller.into(), body, deadline: None }).await
     }
 
     async fn log(&self, of: &Member) -> Vec<Activity> {

@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use molecule_core::{
-    ErrorKind, a2a::Call, identity::Caller, registry::Heartbeat, testing::Operation, workspace::CreateWorkspace,
+    ErrorKind,
+    a2a::{Call, Sender},
+    activity::ActivityQuery,
+    delegation::Delegate,
+    registry::Heartbeat,
+    testing::Operation,
+    workspace::{CreateWorkspace, Status},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, PATIENCE};
 
 #[tokio::test]
 async fn a_deadline_beyond_all_reckoning_is_none() {
@@ -17,7 +23,7 @@ async fn a_deadline_beyond_all_reckoning_is_none() {
     let id = fleet.create("a").await;
     fleet.come_online(id).await;
     let body = Bytes::from_static(br#"{"method":"m"}"#);
-    let call = Call { target: id, caller: Caller::Operator, body, deadline: Some(Some(Duration::MAX)) };
+    let call = Call { target: id, sender: Sender::Operator, body, deadline: Some(Some(Duration::MAX)) };
     // Whatever becomes of the call, it does not end by a panic.
     if let Err(error) = fleet.control_plane.call(call).await {
         assert_ne!(error.kind(), ErrorKind::Unexpected, "{error:?}");
@@ -35,10 +41,41 @@ async fn who_has_spent_what_it_may_is_not_called() {
     let beat = Heartbeat { monthly_spend: 500, ..Heartbeat::default() };
     fleet.control_plane.heartbeat(id, &beat, credential).await.unwrap();
     let body = Bytes::from_static(br#"{"method":"m"}"#);
-    let call = Call { target: id, caller: Caller::Operator, body, deadline: None };
+    let call = Call { target: id, sender: Sender::Operator, body, deadline: None };
     let error = fleet.control_plane.call(call).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
     fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_task_for_an_agent_that_sleeps_or_is_not_up_yet_waits_for_it() {
+    let fleet = Fleet::new().await;
+    let (lead, sleeper) = (fleet.create("lead").await, fleet.create("a").await);
+    fleet.come_online(sleeper).await;
+    fleet.control_plane.hibernate(sleeper, false).await.unwrap();
+    fleet.until(sleeper, Status::Hibernated).await;
+    fleet.backend.when(Operation::Start).hang();
+    let starting = fleet.create("b").await;
+    for target in [sleeper, starting] {
+        let task = Delegate { target_id: target.to_string(), task: "count".to_owned(), idempotency_key: None };
+        fleet.control_plane.delegate(lead, task).await.unwrap();
+    }
+    let queued = async {
+        loop {
+            let rows = fleet.control_plane.delegations(lead).await.unwrap();
+            if rows.iter().filter(|row| row.status == "queued").count() == 4 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, queued).await.expect("both wait");
+    // The message woke it.
+    fleet.backend.called(Operation::Start, 4).await;
+    for target in [sleeper, starting] {
+        let log = fleet.control_plane.activity(target, &ActivityQuery::default()).await.unwrap();
+        assert_eq!((log.len(), log[0].status.as_str()), (1, "queued"), "{log:?}");
+    }
 }
 
 #[tokio::test]
@@ -48,7 +85,7 @@ async fn calling_a_dead_workload_brings_it_up_again() {
     fleet.come_online(id).await;
     fleet.backend.end(id, None);
     let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
-    let call = Call { target: id, caller: Caller::Operator, body, deadline: None };
+    let call = Call { target: id, sender: Sender::Operator, body, deadline: None };
     let error = fleet.control_plane.call(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.members().iter().any(|(name, value)| *name == "restarting" && value == true), "{error:?}");

@@ -8,10 +8,11 @@ use std::{
 use bytes::Bytes;
 use molecule_core::{
     ControlPlane, Error, ErrorKind,
+    a2a::Sender,
     a2a::{Answer, Call},
     config::Config,
     id::WorkspaceId,
-    identity::{Caller, Credential},
+    identity::Credential,
     provisioner::Instance,
     registry::{Heartbeat, Register},
     store::Store,
@@ -29,7 +30,7 @@ fn said(error: &Error) -> (ErrorKind, &str) {
 
 async fn message(control_plane: &ControlPlane, target: WorkspaceId) -> molecule_core::Result<Answer> {
     let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"role":"user","parts":[]}}}"#);
-    control_plane.call(Call { target, caller: Caller::Operator, body, deadline: None }).await
+    control_plane.call(Call { target, sender: Sender::Operator, body, deadline: None }).await
 }
 
 #[tokio::test]

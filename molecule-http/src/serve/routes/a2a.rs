@@ -50,7 +50,7 @@ pub(crate) async fn call(
 ) -> ApiResult<Response<ResponseBody>> {
     let Presented { credential, exposure } = presented;
     let caller = app.control_plane.admit_caller(credential, claimed.as_deref(), target, exposure).await?;
-    let call = Call { target, caller, body, deadline: deadline(&headers) };
+    let call = Call { target, sender: caller.into(), body, deadline: deadline(&headers) };
     let (status, kind, body) = match app.control_plane.call_live(call).await? {
         Reply::Whole(answer) => {
             let kind = if answer.is_events { EVENTS } else { "application/json" };
