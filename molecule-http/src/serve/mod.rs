@@ -292,6 +292,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         provision_timeout: settings.provision_timeout,
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
         timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),
+        queue_lease: settings.queue_lease.unwrap_or(default.queue_lease),
         a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
         event_retention: settings.event_retention,
         activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),

@@ -156,6 +156,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MOLECULE_TIMEOUT_TICK_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_tick_ms: Option<u64>,
 
+    /// How long what a server has under way counts as its own when it says no more about it, in milliseconds.
+    #[arg(long, env = "MOLECULE_QUEUE_LEASE_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
+    queue_lease_ms: Option<u64>,
+
     /// The program that child processes run in place of this one, with the same arguments. For tests.
     #[arg(long, env = "MOLECULE_AGENT_COMMAND", hide = true, value_name = "FILE")]
     agent_command: Option<PathBuf>,
@@ -220,6 +224,7 @@ pub(crate) struct Settings {
     pub(crate) edge: EdgeArgs,
     pub(crate) health_tick: Option<Duration>,
     pub(crate) timeout_tick: Option<Duration>,
+    pub(crate) queue_lease: Option<Duration>,
     pub(crate) agent_command: Option<PathBuf>,
 }
 
@@ -284,6 +289,7 @@ impl ServeArgs {
             edge: self.edge,
             health_tick: self.health_tick_ms.map(Duration::from_millis),
             timeout_tick: self.timeout_tick_ms.map(Duration::from_millis),
+            queue_lease: self.queue_lease_ms.map(Duration::from_millis),
             agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),
         })
     }

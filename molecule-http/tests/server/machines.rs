@@ -18,14 +18,14 @@ use crate::{
 const SECRET: &str = "between-control-planes";
 
 /// The other control plane, gone with the value, as are its machines.
-struct Owner {
+pub(crate) struct Owner {
     root: TempDir,
     url: String,
     child: Child,
 }
 
 impl Owner {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let test = std::env::current_exe().expect("this test has a path");
         let program = test.ancestors().nth(2).expect("it lies in deps").join("examples/control_plane");
         assert!(program.is_file(), "build it with `cargo build -p molecule-core --example control_plane`");
@@ -47,7 +47,7 @@ impl Owner {
     }
 
     /// A server whose workspaces run here.
-    fn server(&self) -> Setup {
+    pub(crate) fn server(&self) -> Setup {
         Setup::none()
             .env("MOLECULE_PROVISIONER", "control-plane")
             .env("CP_PROVISION_URL", &self.url)

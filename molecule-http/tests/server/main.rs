@@ -1,6 +1,9 @@
 //! The real server, as its operators, their commands and their agents see it.
 
 mod activity;
+#[allow(dead_code, reason = "the tests of the core use all of it")]
+#[path = "../../../molecule-core/tests/support/agent.rs"]
+mod agent;
 mod conformance;
 mod crash;
 mod edge;
@@ -32,6 +35,7 @@ mod stream;
 mod stub;
 #[path = "../../../molecule-core/tests/support/mod.rs"]
 mod support;
+mod team;
 mod templates;
 mod tokens;
 mod workspace_files;
