@@ -21,6 +21,8 @@ PYTHON_BUILD := env -u $(FLAGS)
 endif
 
 export MOLECULE_TEST_SCHEMATHESIS ?= $(CURDIR)/.venv-fuzz/bin/st
+# It has the SDK that agents are built on.
+export MOLECULE_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/debug
 # The Python extension is tested from Python.

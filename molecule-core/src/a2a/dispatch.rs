@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -27,6 +28,9 @@ use crate::{
 /// How long a connection to an agent may take. What comes after it is bounded by signs of life.
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: None };
 
+/// Says which version of the protocol a request is of. Without it agents take it for one from before it was said.
+pub const PROTOCOL: &str = "a2a-version";
+
 /// The client for agents whose address the backend assigned.
 pub(crate) fn client() -> Result<reqwest::Client> {
     http_client::build(TIMEOUTS)
@@ -41,6 +45,8 @@ pub struct Call {
     pub sender: Sender,
     /// The JSON-RPC request, in any of the shapes that `docs/a2a.md` lists.
     pub body: Bytes,
+    /// Which version of the protocol the request is of, where the caller says so: agents are told the same.
+    pub protocol: Option<String>,
     /// How long the call may take, where the caller says so: `Some(None)` is for ever.
     pub deadline: Option<Option<Duration>>,
 }
@@ -122,6 +128,7 @@ pub(super) struct Letter {
     pub(super) sender: Sender,
     pub(super) method: String,
     pub(super) request: Value,
+    pub(super) protocol: Option<String>,
 }
 
 impl ControlPlane {
@@ -169,7 +176,7 @@ impl ControlPlane {
             Err(error) if is_coming_up(&error) => {
                 let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
                 let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
-                let letter = Letter { sender: call.sender, method, request };
+                let letter = Letter { sender: call.sender, method, request, protocol: call.protocol };
                 self.enqueue(&workspace, &letter, error.message()).await
             }
             called => called,
@@ -183,7 +190,7 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
-        let letter = Letter { sender: call.sender, method, request };
+        let letter = Letter { sender: call.sender, method, request, protocol: call.protocol };
         if workspace.delivery_mode == DeliveryMode::Poll {
             return self.keep_for_poll(&workspace, &letter).await.map(Prepared::Answered);
         }
@@ -212,7 +219,7 @@ impl ControlPlane {
     ) -> Result<Answer> {
         let workspace = *workspace;
         let began = Instant::now();
-        let outcome = self.attempt(&workspace, &letter.request, ceiling, live.as_mut()).await;
+        let outcome = self.attempt(&workspace, &letter, ceiling, live.as_mut()).await;
         let told = live.filter(Live::has_begun).map(|live| live.told.into_kept());
         match outcome {
             Ok(answer) => {
@@ -247,19 +254,19 @@ impl ControlPlane {
     pub(super) async fn attempt(
         &self,
         workspace: &Workspace,
-        request: &Value,
+        letter: &Letter,
         ceiling: Option<Duration>,
         live: Option<&mut Live>,
     ) -> Result<Answer, Failure> {
         let client = self.client_for(workspace).await.map_err(Failure::undelivered)?;
-        let body = serde_json::to_vec(request).map_err(|error| {
+        let body = serde_json::to_vec(&letter.request).map_err(|error| {
             let text = "failed to create proxy request";
             Failure::undelivered(Error::new(ErrorKind::Unexpected, text).caused_by(error))
         })?;
         let own_idle = workspace.idle_timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let idle = own_idle.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let signs = Signs::new();
-        let exchange = exchange(&client, &workspace.url, body, &signs, live);
+        let exchange = exchange(request_to(&client, workspace, letter, body), &signs, live);
         let idle = idle.unwrap_or(self.inner.config.a2a_idle);
         let outcome = within(exchange, &signs, self.listen(), workspace.id, idle, ceiling).await;
         match outcome {
@@ -312,6 +319,20 @@ impl ControlPlane {
                 Failure::undelivered(Error::new(ErrorKind::Upstream, text).caused_by(error))
             }
         }
+    }
+}
+
+/// What is sent says nothing of who calls: that is between the caller and this control plane.
+fn request_to(
+    client: &reqwest::Client,
+    workspace: &Workspace,
+    letter: &Letter,
+    body: Vec<u8>,
+) -> reqwest::RequestBuilder {
+    let request = client.post(&workspace.url).header(CONTENT_TYPE, "application/json").body(body);
+    match &letter.protocol {
+        Some(version) => request.header(PROTOCOL, version),
+        None => request,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
-use reqwest::{Response, header::CONTENT_TYPE};
+use reqwest::{RequestBuilder, Response, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
 use super::{Answer, live::Live};
@@ -60,15 +60,13 @@ fn is_events(response: &Response) -> bool {
     kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
 }
 
-/// Posts `body` and reads the answer. Events are passed on through `live`, where there is one, and not given back.
+/// Sends `request` and reads the answer. Events are passed on through `live`, where there is one, and not given back.
 pub(super) async fn exchange(
-    client: &reqwest::Client,
-    url: &str,
-    body: Vec<u8>,
+    request: RequestBuilder,
     signs: &Signs,
     live: Option<&mut Live>,
 ) -> Result<Answer, Silence> {
-    let sent = client.post(url).header(CONTENT_TYPE, "application/json").body(body).send().await;
+    let sent = request.send().await;
     let response = sent.map_err(|error| match error.is_connect() || error.is_builder() {
         true => Silence::Unreachable(error),
         // The request may have arrived: a slow agent is not a dead one.

@@ -17,7 +17,7 @@ pub(crate) use self::{
     usage::{Used, day_of},
 };
 pub use self::{
-    dispatch::{Answer, Call, Reply},
+    dispatch::{Answer, Call, PROTOCOL, Reply},
     live::Bits,
     queue::{QueueItem, QueueStatus},
     sender::{Sender, System},

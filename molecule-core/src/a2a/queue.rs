@@ -90,6 +90,7 @@ row! {
         pub(crate) id: QueueId,
         pub(crate) caller_id: Option<WorkspaceId>,
         pub(crate) sender: Option<System>,
+        pub(crate) protocol: Option<String>,
         pub(crate) body: Value,
         pub(crate) method: String,
         pub(crate) attempts: i32,
@@ -103,6 +104,7 @@ pub(crate) struct NewItem {
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) caller_id: Option<WorkspaceId>,
     pub(crate) sender: Option<System>,
+    pub(crate) protocol: Option<String>,
     pub(crate) priority: i32,
     pub(crate) body: Value,
     pub(crate) method: String,
@@ -196,6 +198,7 @@ impl ControlPlane {
             workspace_id: workspace.id,
             caller_id: letter.sender.workspace(),
             sender: letter.sender.system(),
+            protocol: letter.protocol.clone(),
             priority: PRIORITY,
             body: letter.request.clone(),
             method: letter.method.clone(),
@@ -263,13 +266,14 @@ impl ControlPlane {
     async fn deliver(&self, workspace: &Workspace, item: Claimed, claim: Uuid) -> Result<bool> {
         let began = Instant::now();
         let sender = Sender::of_kept(item.caller_id, item.sender);
-        let letter = Letter { sender, method: item.method.clone(), request: item.body.clone() };
+        let letter =
+            Letter { sender, method: item.method.clone(), request: item.body.clone(), protocol: item.protocol.clone() };
         let outcome = if workspace.delivery_mode == DeliveryMode::Poll {
             // It asks for its messages since: there it finds this one.
             let kept = self.keep_for_poll(workspace, &letter).await;
             kept.map_err(|error| Failure::Failed { error, delivered: false })
         } else {
-            self.attempt_under_claim(workspace, &item, claim).await
+            self.attempt_under_claim(workspace, &letter, item.id, claim).await
         };
         let settled = settle(outcome);
         let mut row = NewActivity { duration_ms: Some(millis(began.elapsed())), ..self.letter_row(workspace, &letter) };
@@ -308,18 +312,23 @@ impl ControlPlane {
     }
 
     /// Sends a message, saying again and again that it is on its way.
-    async fn attempt_under_claim(&self, workspace: &Workspace, item: &Claimed, claim: Uuid) -> Result<Answer, Failure> {
+    async fn attempt_under_claim(
+        &self,
+        workspace: &Workspace,
+        letter: &Letter,
+        item: QueueId,
+        claim: Uuid,
+    ) -> Result<Answer, Failure> {
         let lease = self.inner.config.queue_lease;
         let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut attempt =
-            std::pin::pin!(self.attempt(workspace, &item.body, Some(self.inner.config.a2a_ceiling), None));
+        let mut attempt = std::pin::pin!(self.attempt(workspace, letter, Some(self.inner.config.a2a_ceiling), None));
         loop {
             tokio::select! {
                 outcome = &mut attempt => return outcome,
                 _ = renew.tick() => {
-                    if let Err(error) = self.inner.store.renew_item(item.id, claim, self.now()).await {
-                        tracing::warn!(queue.id = %item.id, error = error.detail(), "a claim could not be renewed");
+                    if let Err(error) = self.inner.store.renew_item(item, claim, self.now()).await {
+                        tracing::warn!(queue.id = %item, error = error.detail(), "a claim could not be renewed");
                     }
                 }
             }

@@ -6,6 +6,7 @@ mod retention;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub(crate) use self::query::Page;
 pub use self::{
@@ -62,11 +63,11 @@ row! {
     /// Something that a search of a session found.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Found {
-        /// What it is: `activity`.
+        /// What it is: `activity` or `memory`.
         pub kind: String,
         /// Names it.
-        pub id: ActivityId,
-        /// Its type.
+        pub id: Uuid,
+        /// The type of an activity, or the scope of a memory.
         pub label: String,
         /// Its text.
         pub content: String,

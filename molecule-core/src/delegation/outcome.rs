@@ -120,7 +120,10 @@ fn reply_text(body: &Value) -> Option<&str> {
         parts.as_array()?.iter().find_map(|part| part["text"].as_str())
     }
     let result = &body["result"];
-    text(&result["parts"]).or_else(|| result["artifacts"].as_array()?.iter().find_map(|made| text(&made["parts"])))
+    // The newer protocol says what kind of result it is by a member around it.
+    [result, &result["message"], &result["task"]].into_iter().find_map(|result| {
+        text(&result["parts"]).or_else(|| result["artifacts"].as_array()?.iter().find_map(|made| text(&made["parts"])))
+    })
 }
 
 /// Whether a call that failed may be made once more: the agent is known not to have the task, and is not just busy.
@@ -151,6 +154,8 @@ mod tests {
         let rows = [
             (answer(200, r#"{"result":{"parts":[{"kind":"data"},{"type":"text","text":"a"}]}}"#), completed("a")),
             (answer(200, r#"{"result":{"artifacts":[{"parts":[]},{"parts":[{"text":"b"}]}]}}"#), completed("b")),
+            (answer(200, r#"{"result":{"message":{"parts":[{"text":"c"}]}}}"#), completed("c")),
+            (answer(200, r#"{"result":{"task":{"artifacts":[{"parts":[{"text":"d"}]}]}}}"#), completed("d")),
             (answer(200, r#"{"result":5}"#), completed(r#"{"result":5}"#)),
             (answer(200, "plain"), completed("plain")),
             (answer(200, r#"{"error":{"code":-1,"message":"no model"}}"#), failed("no model")),

@@ -81,7 +81,8 @@ impl ControlPlane {
         });
         let request = json!({"method": "message/send", "params": {"message": message}});
         let body = Bytes::from(request.to_string());
-        self.call_or_keep(Call { target, sender: Sender::Workspace(source), body, deadline: None }).await
+        self.call_or_keep(Call { target, sender: Sender::Workspace(source), body, protocol: None, deadline: None })
+            .await
     }
 
     /// Keeps what became of a delegation that was on its way.

@@ -75,6 +75,19 @@ impl ControlPlane {
         Ok(memory)
     }
 
+    /// Keeps what a new workspace remembers. One that cannot be kept does not keep the workspace from being there.
+    pub(crate) async fn remember_from_start(&self, id: WorkspaceId, memories: Vec<NewMemory>) {
+        for mut memory in memories.into_iter().filter(|memory| !memory.content.is_empty()) {
+            memory.scope = match memory.scope.trim() {
+                "" => Scope::Local.as_str().to_owned(),
+                scope => scope.to_uppercase(),
+            };
+            if let Err(error) = self.remember(id, &memory).await {
+                tracing::warn!(workspace.id = %id, error = error.detail(), "a first memory was left out");
+            }
+        }
+    }
+
     /// Leaves a trail of what every agent may read from now on, without its text.
     async fn note_global(&self, memory: &Memory) {
         let digest = Sha256::digest(memory.content.as_bytes());

@@ -97,6 +97,7 @@ impl ControlPlane {
             target: schedule.workspace_id,
             sender: Sender::System(System::Scheduler),
             body: self.request(schedule).to_string().into(),
+            protocol: None,
             deadline: Some(Some(DEADLINE)),
         };
         let answer = self.call_or_keep(call).await;

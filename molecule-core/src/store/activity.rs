@@ -14,6 +14,13 @@ use crate::{
     id::{ActivityId, WorkspaceId},
 };
 
+/// Whether a column holds what is looked for, as one more way to be found.
+macro_rules! holds {
+    ($column:literal) => {
+        concat!(" OR LOWER(", $column, ") LIKE '%' || LOWER($2) || '%' ESCAPE '\\'")
+    };
+}
+
 statements! {
     /// Takes the next time of a workspace, and holds back whoever comes next until this transaction is over.
     TICK = "INSERT INTO activity_clocks (workspace_id, newest) VALUES ($1, $2) \
@@ -27,16 +34,19 @@ statements! {
     TIME_OF = "SELECT created_at FROM activity_logs WHERE id = $1 AND workspace_id = $2";
     PRUNE = "DELETE FROM activity_logs WHERE id IN \
              (SELECT id FROM activity_logs WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
-    SEARCH = "SELECT 'activity' AS kind, id, activity_type AS label, COALESCE(summary, '') AS content, \
-              COALESCE(method, '') AS method, status, created_at, request_body, response_body FROM activity_logs \
-              WHERE workspace_id = $1 AND ($2 = '' \
-              OR LOWER(COALESCE(summary, '')) LIKE '%' || LOWER($2) || '%' ESCAPE '\\' \
-              OR LOWER(activity_type) LIKE '%' || LOWER($2) || '%' ESCAPE '\\' \
-              OR LOWER(COALESCE(method, '')) LIKE '%' || LOWER($2) || '%' ESCAPE '\\' \
-              OR LOWER(status) LIKE '%' || LOWER($2) || '%' ESCAPE '\\' \
-              OR LOWER(COALESCE(CAST(request_body AS TEXT), '')) LIKE '%' || LOWER($2) || '%' ESCAPE '\\' \
-              OR LOWER(COALESCE(CAST(response_body AS TEXT), '')) LIKE '%' || LOWER($2) || '%' ESCAPE '\\') \
-              ORDER BY created_at DESC, id DESC LIMIT $3";
+    SEARCH = concat!(
+        "SELECT kind, id, label, content, method, status, created_at, request_body, response_body FROM (\
+         SELECT 'activity' AS kind, id, activity_type AS label, COALESCE(summary, '') AS content, \
+         COALESCE(method, '') AS method, status, created_at, request_body, response_body FROM activity_logs \
+         WHERE workspace_id = $1 AND ($2 = ''",
+        holds!("COALESCE(summary, '')"), holds!("activity_type"), holds!("COALESCE(method, '')"), holds!("status"),
+        holds!("COALESCE(CAST(request_body AS TEXT), '')"), holds!("COALESCE(CAST(response_body AS TEXT), '')"),
+        ") UNION ALL SELECT 'memory' AS kind, id, scope AS label, content, '' AS method, '' AS status, created_at, \
+         CAST(NULL AS JSONB) AS request_body, CAST(NULL AS JSONB) AS response_body FROM agent_memories \
+         WHERE workspace_id = $1 AND ($2 = ''",
+        holds!("content"), holds!("scope"),
+        ")) AS found ORDER BY created_at DESC, id DESC LIMIT $3",
+    );
 }
 
 const COLUMNS: &str = "id, workspace_id, activity_type, source_id, target_id, method, summary, request_body, \
@@ -190,7 +200,7 @@ impl Store {
         Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(TIME_OF).bind(id).bind(of).fetch_optional(p).await)?)
     }
 
-    /// The newest rows that hold `text`, in whatever case; all of them where it is empty.
+    /// The newest rows and memories that hold `text`, in whatever case; all of them where it is empty.
     pub(crate) async fn search_session(&self, of: WorkspaceId, text: &str, limit: u32) -> Result<Vec<Found>> {
         let text = clean::text(text).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         Ok(on_pool!(self.reader(), |p| sqlx::query_as(SEARCH)

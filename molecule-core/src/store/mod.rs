@@ -320,6 +320,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (8, "activity", include_str!("../../migrations/sqlite/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/sqlite/0009_data.sql")),
     (11, "delegations", include_str!("../../migrations/sqlite/0011_delegations.sql")),
+    (12, "protocol", include_str!("../../migrations/sqlite/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
 ];
 
@@ -334,6 +335,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (8, "activity", include_str!("../../migrations/postgres/0008_activity.sql")),
     (9, "data", include_str!("../../migrations/postgres/0009_data.sql")),
     (11, "delegations", include_str!("../../migrations/postgres/0011_delegations.sql")),
+    (12, "protocol", include_str!("../../migrations/postgres/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
 ];
 

@@ -19,8 +19,8 @@ use crate::{
 
 statements! {
     ENQUEUE = "INSERT INTO a2a_queue (id, workspace_id, caller_id, priority, body, method, idempotency_key, status, \
-               enqueued_at, expires_at, sender) \
-               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12 \
+               enqueued_at, expires_at, sender, protocol) \
+               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13 \
                WHERE EXISTS (SELECT 1 FROM workspaces WHERE id = $2 AND status <> $11) \
                ON CONFLICT (workspace_id, idempotency_key) \
                WHERE idempotency_key IS NOT NULL AND status IN ('queued', 'dispatched') DO NOTHING";
@@ -63,7 +63,7 @@ macro_rules! claim {
              WHERE status = 'queued' AND id = (SELECT id FROM a2a_queue WHERE workspace_id = $1 AND status = 'queued' \
              AND (expires_at IS NULL OR expires_at > $3) ORDER BY priority DESC, enqueued_at, id LIMIT 1",
             $lock,
-            ") RETURNING id, caller_id, sender, body, method, attempts"
+            ") RETURNING id, caller_id, sender, protocol, body, method, attempts"
         )
     };
 }
@@ -109,6 +109,7 @@ impl Store {
                     .bind(new.expires_at)
                     .bind(Status::Removed)
                     .bind(new.sender)
+                    .bind(new.protocol.as_deref())
                     .execute(&mut *tx)
                     .await?;
                 if done.rows_affected() == 1 {

@@ -9,6 +9,7 @@ use super::{Access, DeliveryMode};
 use crate::{
     error::{Error, Result},
     id::WorkspaceId,
+    memory::NewMemory,
     secrets::{check_key, check_value},
     templates::{Template, Templates},
 };
@@ -57,6 +58,9 @@ pub struct CreateWorkspace {
     pub delivery_mode: Option<DeliveryMode>,
     /// What it is given from the start, by name. Empty ones are left out.
     pub secrets: BTreeMap<String, SecretString>,
+    /// What it remembers from the start. A scope counts in whatever case, and none is `LOCAL`; what breaks a rule is
+    /// left out.
+    pub initial_memories: Vec<NewMemory>,
 }
 
 /// A place on the canvas.

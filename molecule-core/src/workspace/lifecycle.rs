@@ -40,6 +40,7 @@ impl ControlPlane {
     /// [`ErrorKind::InvalidInput`] for a broken rule; nothing is kept then.
     pub async fn create(&self, request: CreateWorkspace) -> Result<Created> {
         let mut request = request;
+        let memories = std::mem::take(&mut request.initial_memories);
         let template = request.template.take().filter(|name| !name.is_empty());
         let named = template.is_some();
         let found = self.template_for_create(template).await?;
@@ -55,16 +56,18 @@ impl ControlPlane {
             })?;
         }
         let id = WorkspaceId::from_uuid(random_uuid(&*self.inner.entropy));
-        if checked.runtime == super::EXTERNAL_RUNTIME {
-            self.create_external(id, checked).await
+        let created = if checked.runtime == super::EXTERNAL_RUNTIME {
+            self.create_external(id, checked).await?
         } else {
             let config = match found {
                 Some((folder, _)) => ConfigSource::Folder(folder),
                 None if named => self.config_of_runtime(&checked.runtime).await?,
                 None => ConfigSource::Generated,
             };
-            self.create_managed(id, checked, workspace_dir, config).await
-        }
+            self.create_managed(id, checked, workspace_dir, config).await?
+        };
+        self.remember_from_start(id, memories).await;
+        Ok(created)
     }
 
     async fn create_managed(

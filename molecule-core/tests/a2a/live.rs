@@ -22,7 +22,7 @@ const LAST: &str = "data: {\"result\":{\"usage\":{\"input_tokens\":2,\"output_to
 impl Bench {
     async fn stream(&self, target: &Member, caller: Caller) -> Bits {
         let body = message("m").to_string().replace("message/send", "message/stream");
-        let call = Call { target: target.id, sender: caller.into(), body: body.into(), deadline: None };
+        let call = Call { target: target.id, sender: caller.into(), body: body.into(), protocol: None, deadline: None };
         match self.control_plane.call_live(call).await.unwrap() {
             Reply::Live { status: 200, bits } => bits,
             other => panic!("it is not live: {other:?}"),

@@ -90,7 +90,9 @@ impl Bench {
 
     async fn call(&self, target: &Member, caller: Caller, body: &Value) -> Result<Answer, Error> {
         let body = Bytes::from(body.to_string());
-        self.control_plane.call(Call { target: target.id, sender: caller.into(), body, deadline: None }).await
+        self.control_plane
+            .call(Call { target: target.id, sender: caller.into(), body, protocol: None, deadline: None })
+            .await
     }
 
     async fn log(&self, of: &Member) -> Vec<Activity> {

@@ -23,7 +23,7 @@ async fn a_deadline_beyond_all_reckoning_is_none() {
     let id = fleet.create("a").await;
     fleet.come_online(id).await;
     let body = Bytes::from_static(br#"{"method":"m"}"#);
-    let call = Call { target: id, sender: Sender::Operator, body, deadline: Some(Some(Duration::MAX)) };
+    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: Some(Some(Duration::MAX)) };
     // Whatever becomes of the call, it does not end by a panic.
     if let Err(error) = fleet.control_plane.call(call).await {
         assert_ne!(error.kind(), ErrorKind::Unexpected, "{error:?}");
@@ -41,7 +41,7 @@ async fn who_has_spent_what_it_may_is_not_called() {
     let beat = Heartbeat { monthly_spend: 500, ..Heartbeat::default() };
     fleet.control_plane.heartbeat(id, &beat, credential).await.unwrap();
     let body = Bytes::from_static(br#"{"method":"m"}"#);
-    let call = Call { target: id, sender: Sender::Operator, body, deadline: None };
+    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
     let error = fleet.control_plane.call(call).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
     fleet.down().await;
@@ -85,7 +85,7 @@ async fn calling_a_dead_workload_brings_it_up_again() {
     fleet.come_online(id).await;
     fleet.backend.end(id, None);
     let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
-    let call = Call { target: id, sender: Sender::Operator, body, deadline: None };
+    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
     let error = fleet.control_plane.call(call).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.members().iter().any(|(name, value)| *name == "restarting" && value == true), "{error:?}");

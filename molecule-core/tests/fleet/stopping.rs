@@ -30,7 +30,7 @@ fn said(error: &Error) -> (ErrorKind, &str) {
 
 async fn message(control_plane: &ControlPlane, target: WorkspaceId) -> molecule_core::Result<Answer> {
     let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"role":"user","parts":[]}}}"#);
-    control_plane.call(Call { target, sender: Sender::Operator, body, deadline: None }).await
+    control_plane.call(Call { target, sender: Sender::Operator, body, protocol: None, deadline: None }).await
 }
 
 #[tokio::test]

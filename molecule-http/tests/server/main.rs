@@ -25,6 +25,7 @@ mod queue;
 mod records;
 mod refused;
 mod replicas;
+mod sdk;
 mod secrets;
 mod server;
 mod sessions;

@@ -30,6 +30,7 @@ cases! {
     Extended(Feature::Memory), "R-MEMORY-9", an_odd_limit_is_ignored: "A limit out of its range is no error";
     Extended(Feature::Memory), "R-MEMORY-10", memories_are_exported: "The operator is given every memory with the name of its workspace";
     Extended(Feature::Memory), "R-MEMORY-11", memories_are_imported_once: "Memories are brought in once, and skipped after that";
+    Extended(Feature::Memory), "R-SEARCH-2", a_search_finds_memories: "A search of a session finds its memories, those from the start among them";
     Extended(Feature::Memory), "R-MEMORY-12", only_operators_carry_memories: "Export and import are closed to workspaces";
 }
 
@@ -47,6 +48,28 @@ async fn delete(server: &Server, of: &Workspace, path: &str) -> Result<Answer, V
 
 async fn one(server: &Server) -> Result<Workspace, Verdict> {
     server.external("conformance memory", &Value::Null).await
+}
+
+async fn a_search_finds_memories(server: &Server) -> Result<(), Verdict> {
+    let initial = json!([{"content": "deploy on Mondays", "scope": "team"}, {"content": "deploy by hand"},
+        {"content": "", "scope": "LOCAL"}, {"content": "deploy never", "scope": "all"}, 7]);
+    let own = server.external("conformance memory", &json!({"initial_memories": initial})).await?;
+    post(server, &own, "memories", &json!({"content": "DEPLOY twice", "scope": "LOCAL"})).await?.json(201)?;
+    let answer = get(server, &own, "session-search?q=deploy").await?;
+    let found = answer.json(200)?;
+    let found: Vec<&Value> = found.as_array().into_iter().flatten().collect();
+    let mut texts: Vec<(&str, &str)> = found
+        .iter()
+        .filter(|found| found["kind"] == "memory")
+        .map(|found| (found["content"].as_str().unwrap_or_default(), found["label"].as_str().unwrap_or_default()))
+        .collect();
+    texts.sort_unstable();
+    let expected = [("DEPLOY twice", "LOCAL"), ("deploy by hand", "LOCAL"), ("deploy on Mondays", "TEAM")];
+    if found.len() == 3 && texts == expected {
+        Ok(())
+    } else {
+        Err(answer.wrong(&format!("the memories {expected:?}")))
+    }
 }
 
 async fn values_are_listed_by_key(server: &Server) -> Result<(), Verdict> {

@@ -10,7 +10,8 @@ use crate::{
     activity::{NewActivity, Page, Source},
     clock::{SystemEntropy, random_uuid},
     events::{Event, Which},
-    id::{ActivityId, WorkspaceId},
+    id::{ActivityId, MemoryId, WorkspaceId},
+    memory::{Memory, Scope},
     store::{NewWorkspace, Store, suite_access as gate},
     workspace::Status,
 };
@@ -164,7 +165,26 @@ cases! {
             let found = store.search_session(new.id, text, 10).await.unwrap();
             assert_eq!(found.len(), expected, "{text:?}: {found:?}");
         }
-        let found = store.search_session(new.id, "", 1).await.unwrap();
+        let other = workspace();
+        insert(&store, &other).await;
+        for (n, of, content) in [(1, new.id, "remember to DEPLOY"), (2, other.id, "deploy elsewhere")] {
+            let memory = Memory {
+                id: MemoryId::from_uuid(Uuid::from_u128(n)),
+                workspace_id: of,
+                content: content.to_owned(),
+                scope: Scope::Local,
+                namespace: "general".to_owned(),
+                created_at: at(9),
+            };
+            store.insert_memory(&memory).await.unwrap();
+        }
+        let found = store.search_session(new.id, "deploy", 10).await.unwrap();
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!((found[0].kind.as_str(), found[0].label.as_str()), ("memory", "LOCAL"));
+        assert_eq!((found[0].content.as_str(), found[0].created_at), ("remember to DEPLOY", at(9)));
+        assert_eq!((&found[0].request_body, &found[0].response_body), (&None, &None));
+        assert_eq!(found[1].kind, "activity");
+        let found = store.search_session(new.id, "agent_log", 1).await.unwrap();
         assert_eq!((found[0].kind.as_str(), found[0].label.as_str(), found[0].created_at), ("activity", "agent_log", at(3)));
     }
 

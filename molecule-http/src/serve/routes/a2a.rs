@@ -11,7 +11,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use molecule_core::{
     Error, ErrorKind,
-    a2a::{Call, QueueItem, Reply},
+    a2a::{Call, PROTOCOL, QueueItem, Reply},
     id::QueueId,
 };
 use serde::{Deserialize, Serialize};
@@ -30,12 +30,16 @@ use crate::serve::{
 /// Says how long the call may take, in seconds; 0 is for ever.
 const TIMEOUT: &str = "x-timeout";
 
+/// The longest version of the protocol that is passed on, in characters.
+const LONGEST_VERSION: usize = 32;
+
 /// What an answer is that comes bit by bit.
 const EVENTS: &str = "text/event-stream";
 
 /// Calls the agent of a workspace by JSON-RPC and gives back its answer: events as they come, anything else as a whole.
 #[utoipa::path(post, path = "/workspaces/{id}/a2a", tag = "a2a", request_body = Value,
-    params(("id" = uuid::Uuid, Path), ("X-Workspace-ID" = Option<String>, Header), ("X-Timeout" = Option<u64>, Header)),
+    params(("id" = uuid::Uuid, Path), ("X-Workspace-ID" = Option<String>, Header), ("X-Timeout" = Option<u64>, Header),
+        ("A2A-Version" = Option<String>, Header)),
     responses((status = 200, body = Value), (status = 202, body = Value), (status = 400, body = ErrorView),
         (status = 401, body = ErrorView), (status = 402, body = ErrorView), (status = 403, body = ErrorView), (status = 404, body = ErrorView), (status = 413, body = ErrorView),
         (status = 500, body = ErrorView), (status = 502, body = ErrorView),
@@ -50,7 +54,8 @@ pub(crate) async fn call(
 ) -> ApiResult<Response<ResponseBody>> {
     let Presented { credential, exposure } = presented;
     let caller = app.control_plane.admit_caller(credential, claimed.as_deref(), target, exposure).await?;
-    let call = Call { target, sender: caller.into(), body, deadline: deadline(&headers) };
+    let protocol = protocol(&headers);
+    let call = Call { target, sender: caller.into(), body, protocol, deadline: deadline(&headers) };
     let (status, kind, body) = match app.control_plane.call_live(call).await? {
         Reply::Whole(answer) => {
             let kind = if answer.is_events { EVENTS } else { "application/json" };
@@ -63,6 +68,14 @@ pub(crate) async fn call(
         .header(CONTENT_TYPE, kind)
         .body(body)
         .map_err(|error| Error::new(ErrorKind::Upstream, "the agent's answer is no HTTP").caused_by(error).into())
+}
+
+/// Which version of the protocol the request is of, where the caller says so. What is no version is ignored.
+fn protocol(headers: &HeaderMap) -> Option<String> {
+    let version = headers.get(PROTOCOL)?.to_str().ok()?.trim();
+    let is_version =
+        (1..=LONGEST_VERSION).contains(&version.len()) && version.bytes().all(|byte| byte.is_ascii_graphic());
+    is_version.then(|| version.to_owned())
 }
 
 /// How long the call may take, where the caller says so. What is no number is ignored.
@@ -217,5 +230,17 @@ mod tests {
             assert_eq!(deadline(&headers), expected, "{value:?}");
         }
         assert_eq!(deadline(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn the_caller_may_say_which_protocol_it_speaks() {
+        let long = "1".repeat(33);
+        for (value, expected) in
+            [("1.0", Some("1.0")), (" 0.3 ", Some("0.3")), ("", None), ("1 0", None), (&long, None)]
+        {
+            let headers = HeaderMap::from_iter([(PROTOCOL.parse().unwrap(), value.parse().unwrap())]);
+            assert_eq!(protocol(&headers).as_deref(), expected, "{value:?}");
+        }
+        assert_eq!(protocol(&HeaderMap::new()), None);
     }
 }

@@ -181,7 +181,7 @@ pub(crate) struct FoundView {
     kind: String,
     id: Uuid,
     workspace_id: Uuid,
-    /// The type of an activity.
+    /// The type of an activity, or the scope of a memory.
     label: String,
     content: String,
     method: String,
@@ -255,7 +255,7 @@ pub(crate) async fn search(
 ) -> ApiResult<Json<Vec<FoundView>>> {
     let view = |found: Found| FoundView {
         kind: found.kind,
-        id: found.id.as_uuid(),
+        id: found.id,
         workspace_id: id.as_uuid(),
         label: found.label,
         content: found.content,

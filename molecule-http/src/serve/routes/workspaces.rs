@@ -13,6 +13,7 @@ use molecule_core::{
     Error,
     config::Config,
     id::WorkspaceId,
+    memory::NewMemory,
     workspace::{
         Access, CreateWorkspace, Created, Deleted, DeliveryMode, Position, Restart, Restarted, Snippets, Status,
         Workspace,
@@ -66,10 +67,25 @@ pub(crate) struct CreateRequest {
     /// What it is given from the start, by name.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     secrets: Option<BTreeMap<String, SecretString>>,
-    /// Not kept by this build: naming any is refused rather than forgotten.
+    /// What it remembers from the start. What is no memory is left out.
+    #[schema(value_type = Option<Vec<InitialMemory>>)]
     initial_memories: Option<Vec<Value>>,
     /// The folder of a template, as `GET /templates` names it.
     template: Option<String>,
+}
+
+/// Something that a workspace remembers from the start.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub(crate) struct InitialMemory {
+    content: String,
+    /// `LOCAL`, `TEAM` or `GLOBAL`, in whatever case; `LOCAL` where it is left out.
+    scope: String,
+}
+
+fn first(memory: Value) -> Option<NewMemory> {
+    let InitialMemory { content, scope } = serde_json::from_value(memory).ok()?;
+    Some(NewMemory { content, scope, ..NewMemory::default() })
 }
 
 /// A place on the canvas.
@@ -86,11 +102,6 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
 
     fn try_from(request: CreateRequest) -> Result<Self, Error> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if request.initial_memories.is_some_and(|memories| !memories.is_empty()) {
-            return Err(Error::invalid(
-                "initial memories cannot be kept by this build; create the workspace without them",
-            ));
-        }
         let invalid_access = |_| Error::invalid("invalid workspace access");
         let invalid_mode = |_| Error::invalid("delivery_mode must be 'push' or 'poll'");
         let invalid_parent = |_| Error::invalid(BAD_PAYLOAD).with_member("detail", "parent_id must be a UUID");
@@ -120,6 +131,7 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
                 .transpose()
                 .map_err(invalid_mode)?,
             secrets: request.secrets.unwrap_or_default(),
+            initial_memories: request.initial_memories.unwrap_or_default().into_iter().filter_map(first).collect(),
         })
     }
 }

@@ -1,0 +1,4 @@
+-- Which version of the protocol a message that waits is of, where its sender said so.
+-- The Postgres twin of this file has the same tables, columns and nullability; a test compares them.
+
+ALTER TABLE a2a_queue ADD COLUMN protocol TEXT;
