@@ -17,6 +17,7 @@ cases! {
     Core, "R-ACCESS-5", foreign_preflights_are_refused: "A preflight of an unlisted origin is refused";
     Core, "R-ACCESS-6", answers_tell_the_limit: "Answers tell how many requests are allowed";
     Core, "R-ACCESS-7", test_tokens_are_guarded: "A token for tests is not given to whoever shows a wrong bearer";
+    Core, "R-CLAIM-1", nobody_looks_inside_as_another: "A workspace cannot look into one in the name of a third";
     Core, "R-HEADERS-2", all_security_headers: "Answers with data have every security header";
     Core, "R-TOKEN-1", tokens_are_listed: "Live tokens are listed without their text";
     Core, "R-TOKEN-2", another_token_is_issued: "A second token is issued and the first stays good";
@@ -287,4 +288,12 @@ async fn unknown_org_tokens(server: &Server) -> Result<(), Verdict> {
     let unknown = server.call(Method::DELETE, &format!("/org/tokens/{}", unknown_id()?)).admin().send().await?;
     unknown.refuses(404, "token not found or already revoked")?;
     server.call(Method::DELETE, "/org/tokens/7").admin().send().await?.refuses(400, "invalid id")
+}
+
+async fn nobody_looks_inside_as_another(server: &Server) -> Result<(), Verdict> {
+    let own = server.external("conformance own", &Value::Null).await?;
+    let third = server.external("conformance third", &Value::Null).await?;
+    let call = server.call(Method::GET, &format!("/workspaces/{}/logs", own.id)).bearer(&own.token);
+    let answer = call.header("X-Workspace-ID", &third.id.to_string()).send().await?;
+    answer.refuses(401, "invalid token for claimed workspace")
 }

@@ -22,6 +22,8 @@ cases! {
         "What is below a paused workspace cannot be resumed by itself";
     Extended(Feature::Lifecycle), "R-LIFECYCLE-6", a_heartbeat_does_not_resume:
         "A heartbeat of a paused workspace moves nothing";
+    Extended(Feature::Lifecycle), "R-LIFECYCLE-9", registering_does_not_resume:
+        "A registration of a paused workspace does not resume it";
     Extended(Feature::Lifecycle), "R-LIFECYCLE-7", an_external_workspace_does_not_hibernate:
         "An external workspace, or one that is not online, cannot hibernate";
     Extended(Feature::Lifecycle), "R-LIFECYCLE-8", collapsing_removes_all_below:
@@ -80,6 +82,8 @@ async fn what_is_not_paused_cannot_be_resumed(server: &Server) -> Result<(), Ver
     let workspace = server.member("conformance member", &Value::Null).await?;
     let refusal = "workspace not found or not paused";
     verb(server, workspace.id, "resume").await?.refuses(404, refusal)?;
+    let waiting = server.external("conformance waiting", &Value::Null).await?;
+    verb(server, waiting.id, "resume").await?.refuses(404, refusal)?;
     verb(server, unknown_id()?, "resume").await?.refuses(404, refusal)
 }
 
@@ -96,6 +100,15 @@ async fn a_heartbeat_does_not_resume(server: &Server) -> Result<(), Verdict> {
     verb(server, workspace.id, "pause").await?.json(200)?;
     let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&workspace.token);
     beat.json(&json!({"workspace_id": workspace.id})).send().await?.json(200)?;
+    expect_status(server, workspace.id, "paused").await
+}
+
+async fn registering_does_not_resume(server: &Server) -> Result<(), Verdict> {
+    let workspace = server.member("conformance paused", &Value::Null).await?;
+    verb(server, workspace.id, "pause").await?.json(200)?;
+    let body = json!({"id": workspace.id, "url": "", "delivery_mode": "poll", "agent_card": {"name": "paused"}});
+    let call = server.call(Method::POST, "/registry/register").bearer(&workspace.token);
+    call.json(&body).send().await?.json(200)?;
     expect_status(server, workspace.id, "paused").await
 }
 

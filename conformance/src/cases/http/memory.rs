@@ -18,6 +18,8 @@ cases! {
     Extended(Feature::Memory), "R-VALUE-6", a_write_clears_the_end: "A write without a time to live clears the one before";
     Extended(Feature::Memory), "R-VALUE-7", deleting_a_value_succeeds: "Deleting a value succeeds, also where there is none";
     Extended(Feature::Memory), "R-VALUE-8", a_value_needs_key_and_value: "A write without key or value is refused";
+    Extended(Feature::Memory), "R-VALUE-10", a_key_has_a_limit: "A key over 1024 bytes is refused";
+    Extended(Feature::Memory), "R-VALUE-11", a_time_to_live_is_a_time: "A time to live of nothing, or less, is refused";
     Extended(Feature::Memory), "R-VALUE-9", values_need_their_own_token: "Values are closed to other workspaces";
     Extended(Feature::Memory), "R-MEMORY-1", a_memory_is_kept: "A memory is kept in the namespace general, and found";
     Extended(Feature::Memory), "R-MEMORY-2", a_memory_has_a_scope: "A memory with an unknown scope is refused";
@@ -120,6 +122,25 @@ async fn a_value_is_created_once(server: &Server) -> Result<(), Verdict> {
     let body = json!({"key": "k", "value": 1, "if_match_version": 0});
     post(server, &own, "memory", &body).await?.has(200, &json!({"version": 1}))?;
     post(server, &own, "memory", &body).await?.refuses(409, "if_match_version mismatch")
+}
+
+async fn a_key_has_a_limit(server: &Server) -> Result<(), Verdict> {
+    let own = one(server).await?;
+    let with_key = |length: usize| json!({"key": "k".repeat(length), "value": 1});
+    post(server, &own, "memory", &with_key(1024)).await?.json(200)?;
+    post(server, &own, "memory", &with_key(1025)).await?.refuses(400, "key must be <= 1024 bytes")
+}
+
+async fn a_time_to_live_is_a_time(server: &Server) -> Result<(), Verdict> {
+    let own = one(server).await?;
+    for seconds in [0, -1] {
+        let answer = post(server, &own, "memory", &json!({"key": "k", "value": 1, "ttl_seconds": seconds})).await?;
+        let body = answer.json(400)?;
+        if !body["error"].as_str().is_some_and(|error| error.starts_with("ttl_seconds must be")) {
+            return Err(answer.wrong("an error about ttl_seconds"));
+        }
+    }
+    get(server, &own, "memory/k").await?.json(404).map(drop)
 }
 
 async fn a_write_clears_the_end(server: &Server) -> Result<(), Verdict> {

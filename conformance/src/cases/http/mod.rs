@@ -4,6 +4,7 @@ mod a2a;
 mod access;
 mod activity;
 mod changes;
+mod creating;
 mod events;
 mod inbound_secret;
 mod lifecycle;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Case<Server>> {
         access::cases(),
         operations::cases(),
         workspaces::cases(),
+        creating::cases(),
         registry::cases(),
         inbound_secret::cases(),
         events::cases(),

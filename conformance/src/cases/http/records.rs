@@ -20,6 +20,7 @@ cases! {
     Extended(Feature::Records), "R-CONFIG-3", configuration_has_a_limit: "A patch over its limit is refused";
     Extended(Feature::Records), "R-CHECKPOINT-1", checkpoints_are_kept: "Steps are kept, and the same step takes its own place";
     Extended(Feature::Records), "R-CHECKPOINT-2", the_latest_checkpoint_is_found: "The latest step is found, and none is 404";
+    Extended(Feature::Records), "R-CHECKPOINT-4", names_of_steps_have_a_limit: "A step or workflow with a name over 1024 bytes is refused";
     Extended(Feature::Records), "R-CHECKPOINT-3", checkpoints_are_deleted: "The steps of a workflow are deleted together";
     Extended(Feature::Schedules), "R-SCHEDULE-1", a_schedule_is_made: "A schedule is made, and listed with its next time";
     Extended(Feature::Schedules), "R-SCHEDULE-2", a_schedule_is_checked: "A schedule that cannot be is refused, and why is named";
@@ -152,6 +153,17 @@ async fn keep(server: &Server, of: &Workspace, step: &str, index: i32) -> Result
     let body = json!({"workflow_id": "w", "step_name": step, "step_index": index, "payload": {"n": index}});
     let kept = post(server, of, "checkpoints", &body).await?;
     Ok(kept.has(201, &json!({"workspace_id": of.id, "workflow_id": "w", "step_name": step}))?["id"].take())
+}
+
+async fn names_of_steps_have_a_limit(server: &Server) -> Result<(), Verdict> {
+    let own = one(server).await?;
+    let long = "n".repeat(1025);
+    for (workflow, step) in [("w", long.as_str()), (long.as_str(), "s")] {
+        let body = json!({"workflow_id": workflow, "step_name": step, "step_index": 0, "payload": {}});
+        let refusal = "workflow_id and step_name must be <= 1024 bytes";
+        post(server, &own, "checkpoints", &body).await?.refuses(400, refusal)?;
+    }
+    Ok(())
 }
 
 async fn checkpoints_are_kept(server: &Server) -> Result<(), Verdict> {

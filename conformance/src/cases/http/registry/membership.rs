@@ -17,6 +17,7 @@ cases! {
     Core, "R-REGISTER-6", no_agent_is_at_a_link_local_address: "An agent that names a link-local address as its own is answered 400";
     Core, "R-REGISTER-7", a_register_call_brings_its_token: "A register call without the token that its workspace has is answered 401";
     Core, "R-REGISTER-8", who_has_a_token_is_given_no_other: "An agent that registers with a token is given no other, however often it does";
+    Core, "R-CARD-9", a_card_has_a_depth: "A card that is nested too deep is refused";
     Core, "R-CARD-1", a_card_is_replaced: "An agent replaces its card";
     Core, "R-CARD-2", a_card_is_its_own: "The card of an agent is not replaced by another";
     Core, "R-CARD-3", a_card_names_no_link_local_address: "A card that names a link-local address is answered 400";
@@ -25,6 +26,14 @@ cases! {
     Core, "R-PEERS-1", peers_are_those_beside_above_and_below: "An agent lists those beside, above and below it, and no others";
     Core, "R-PEERS-2", peers_are_searched_by_name: "Peers are searched by a part of their name, whatever its case";
     Core, "R-TALK-1", who_may_talk_to_whom: "Siblings and whoever is above or below one another may talk, and cousins may not";
+}
+
+async fn a_card_has_a_depth(server: &Server) -> Result<(), Verdict> {
+    let own = server.external("conformance card", &Value::Null).await?;
+    let deep = (0..70).fold(json!("x"), |card, _| json!({"a": card}));
+    let body = json!({"id": own.id, "url": "", "delivery_mode": "poll", "agent_card": deep});
+    let call = server.call(Method::POST, "/registry/register").bearer(&own.token);
+    call.json(&body).send().await?.refuses(400, "invalid request body")
 }
 
 async fn register(server: &Server, agent: &Workspace, said: &Value) -> Result<Answer, Verdict> {
