@@ -33,7 +33,7 @@ use crate::{
     schedules,
     secrets::Cipher,
     store::Store,
-    sweep::{self, Jumps, Ticks},
+    sweep::{self, Hearing, Jumps, Ticks},
 };
 
 /// A control plane over one store and one backend.
@@ -67,8 +67,7 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) ticks: Ticks,
     pub(crate) jumps: Jumps,
-    /// Silence from before this process began means nothing.
-    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) hearing: Hearing,
     /// When the newest event of this process happened, in microseconds.
     newest_event: AtomicI64,
     /// Messages that are kept for agents.
@@ -174,7 +173,7 @@ impl Builder {
     /// # Errors
     /// Where the client for calls to agents can't be made, or the control plane that signs people in can't be called.
     pub fn build(self) -> Result<ControlPlane> {
-        let started_at = self.clock.now();
+        let hearing = Hearing::new(self.clock.now());
         let sessions = self.config.sessions.clone().map(Sessions::new).transpose()?;
         let jumps = Jumps::new(&*self.clock);
         Ok(ControlPlane {
@@ -198,7 +197,7 @@ impl Builder {
                 stop: CancellationToken::new(),
                 ticks: Ticks::default(),
                 jumps,
-                started_at,
+                hearing,
                 newest_event: AtomicI64::new(0),
                 queues: a2a::Queues::default(),
                 runtimes: Mutex::default(),
@@ -242,7 +241,7 @@ impl ControlPlane {
 
     /// Saves what heartbeats left in memory, as is done every [`Config::telemetry_tick`] and on the way down.
     pub async fn save_telemetry(&self) -> Result<()> {
-        self.inner.store.save_telemetry().await
+        self.inner.store.save_telemetry(self.now()).await
     }
 
     /// How it behaves.

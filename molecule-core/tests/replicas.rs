@@ -6,13 +6,24 @@ use std::{sync::Arc, time::Duration};
 
 use molecule_core::{
     ControlPlane,
+    config::Config,
     events::{Announcement, EventKind, EventListener, ListenerEnd},
     id::WorkspaceId,
     registry::Heartbeat,
-    store::Store,
-    workspace::CreateWorkspace,
+    store::{Store, gate},
+    testing::{ManualClock, ScriptedProvisioner, hear_peers},
+    workspace::{CreateWorkspace, Status},
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
 
 use self::support::TestDatabase;
 
@@ -199,4 +210,154 @@ async fn of_many_who_ask_for_a_secret_at_once_one_asks_the_database() {
     let nobody = WorkspaceId::from_uuid(uuid::Uuid::from_u128(5));
     let error = control_plane.inbound_secret(nobody).await.unwrap_err();
     assert_eq!(error.kind(), molecule_core::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_database_that_was_away_for_longer_than_agents_may_be_silent_loses_nobody() {
+    let Some(database) = support::postgres_database().await else { return };
+    let clock = ManualClock::default();
+    let config = Config { health_tick: Duration::from_millis(20), ..Config::default() };
+    let one = ControlPlane::builder(Store::connect(database.url()).await.unwrap())
+        .config(config)
+        .clock(Arc::new(clock.clone()))
+        .local_backend(Arc::new(ScriptedProvisioner::new()))
+        .build()
+        .unwrap();
+    one.start();
+    let agent = external(&one).await;
+    beat(&one, &agent, "").await;
+    let managed = one.create(CreateWorkspace { name: "m".to_owned(), ..CreateWorkspace::default() }).await.unwrap();
+    let managed = managed.workspace.id;
+    until(async || !one.workspace(managed).await.unwrap().unwrap().url.is_empty()).await;
+    let token = one.issue_token(managed).await.unwrap().token;
+    beat(&one, &(managed, token.clone()), "").await;
+    let status = async |id| one.workspace(id).await.unwrap().unwrap().status;
+    assert_eq!((status(agent.0).await, status(managed).await), (Status::Online, Status::Online));
+
+    database.let_in(false).await;
+    database.cut_connections().await;
+    until(async || one.store().ping().await.is_err()).await;
+    swept(&one, &clock).await;
+    clock.advance(Duration::from_secs(600));
+    database.let_in(true).await;
+    until(async || one.store().ping().await.is_ok()).await;
+    swept(&one, &clock).await;
+    assert_eq!((status(agent.0).await, status(managed).await), (Status::Online, Status::Online), "they could not beat");
+    // The one goes on beating, the other does not.
+    clock.advance(Duration::from_secs(60));
+    beat(&one, &(managed, token), "").await;
+    clock.advance(Duration::from_secs(60));
+    until(async || status(agent.0).await == Status::AwaitingAgent).await;
+    assert_eq!(status(managed).await, Status::Online);
+    down([one]).await;
+}
+
+/// Waits until the health sweep came round twice more.
+async fn swept(replica: &ControlPlane, clock: &ManualClock) {
+    for _ in 0..2 {
+        let tick = || replica.liveness().get("health-sweep").map(|tick| tick.at);
+        let before = tick();
+        clock.advance(Duration::from_millis(1));
+        until(async || tick() != before).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_without_a_word_is_not_trusted_for_long() {
+    let Some(database) = support::postgres_database().await else { return };
+    let wire = Wire::to(database.url()).await;
+    let control_plane = ControlPlane::builder(Store::connect(&wire.url).await.unwrap()).build().unwrap();
+    hear_peers(&control_plane);
+    until(async || control_plane.store().hears_peers()).await;
+    until(async || control_plane.liveness().contains_key("broadcaster")).await;
+    wire.carries.send_replace(false);
+    until(async || !control_plane.store().hears_peers()).await;
+    wire.carries.send_replace(true);
+    until(async || control_plane.store().hears_peers()).await;
+    down([control_plane]).await;
+}
+
+/// A way to the database that can be made to carry nothing, without either end being told.
+struct Wire {
+    url: String,
+    carries: watch::Sender<bool>,
+    /// Ends with the value.
+    _ways: JoinSet<()>,
+}
+
+impl Wire {
+    async fn to(url: &str) -> Self {
+        let mut url: url::Url = url.parse().unwrap();
+        let server = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let (carries, seen) = watch::channel(true);
+        let mut ways = JoinSet::new();
+        ways.spawn(async move {
+            let mut pieces = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect((server.0.as_str(), server.1)).await.unwrap();
+                let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+                pieces.spawn(carry(near_read, far_write, seen.clone()));
+                pieces.spawn(carry(far_read, near_write, seen.clone()));
+            }
+        });
+        Self { url: url.into(), carries, _ways: ways }
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut carries: watch::Receiver<bool>) {
+    let mut piece = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        if carries.wait_for(|carries| *carries).await.is_err() || to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn postgres_gives_up_on_what_takes_too_long() {
+    let Some(database) = support::postgres_database().await else { return };
+    let store = Store::connect(database.url()).await.unwrap();
+    let limit: String =
+        sqlx::query_scalar("SHOW statement_timeout").fetch_one(gate::postgres(&store).unwrap()).await.unwrap();
+    assert_eq!(limit, "20s");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_another_replica_heard_later_is_not_written_over() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = (replica(&database).await, replica(&database).await);
+    let agent = external(&one).await;
+    beat(&one, &agent, "").await;
+    // Both remember it from here on.
+    for replica in [&one, &other] {
+        until(async || {
+            let reads = replica.store().statements().reads;
+            beat(replica, &agent, "").await;
+            replica.store().statements().reads == reads
+        })
+        .await;
+    }
+    beat(&one, &agent, "").await;
+    let credential = other.authenticate(Some(agent.1.expose_secret())).await.unwrap();
+    let later = Heartbeat { uptime_seconds: 77, ..Heartbeat::default() };
+    other.heartbeat(agent.0, &later, credential).await.unwrap();
+    other.save_telemetry().await.unwrap();
+    one.save_telemetry().await.unwrap();
+    let uptime: i64 = sqlx::query_scalar("SELECT uptime_seconds::int8 FROM workspaces WHERE id = $1")
+        .bind(agent.0)
+        .fetch_one(gate::postgres(one.store()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(uptime, 77);
+    // What was passed over is no change: both go on without asking.
+    for replica in [&one, &other] {
+        let reads = replica.store().statements().reads;
+        beat(replica, &agent, "").await;
+        assert_eq!(replica.store().statements().reads, reads);
+    }
+    down([one, other]).await;
 }

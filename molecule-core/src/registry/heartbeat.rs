@@ -149,7 +149,8 @@ impl ControlPlane {
         if !self.inner.store.heartbeat(id, &condition).await.map_err(failed)? {
             return Err(Error::new(ErrorKind::Unauthenticated, "invalid workspace auth token"));
         }
-        let speaks = before.status != Status::Provisioning || is_of_this_try(credential, &before);
+        // Who has no token yet is to register. Were it online without one, the way to its first token would be shut.
+        let speaks = verified && (before.status != Status::Provisioning || is_of_this_try(credential, &before));
         if let Some(change) = decide(before.status, beat).filter(|_| speaks) {
             let event = self.event(change.kind, id, change.payload);
             // Guarded by the status that was judged: whoever moved the workspace meanwhile knew better.
@@ -157,7 +158,7 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %id, from = %before.status, to = %change.to, "a heartbeat moved it");
                 self.announce(event);
             }
-        } else if verified && speaks {
+        } else if speaks {
             self.inner.store.memory().track(id, epoch, before.status, condition.clone());
         }
         if before.current_task.as_deref().unwrap_or_default() != &*condition.current_task {

@@ -116,7 +116,9 @@ impl ControlPlane {
                 self.inner.hub.lost();
             }
         };
-        tokio::join!(self.inner.store.follow_peers(hear, began), self.tell(), self.hear(inbox));
+        // Whoever does not hear is not there, whatever is told meanwhile.
+        let pulse = || self.tick("broadcaster");
+        tokio::join!(self.inner.store.follow_peers(hear, began, pulse), self.tell(), self.hear(inbox));
     }
 
     async fn tell(&self) {
@@ -124,7 +126,6 @@ impl ControlPlane {
         let origin = self.inner.store.origin();
         let mut said_so: Option<Instant> = None;
         loop {
-            self.tick("broadcaster");
             let _ = tokio::time::timeout(LISTENING_EVERY, relay.wake.notified()).await;
             tokio::time::sleep(GATHER).await;
             let (batches, dropped) = relay.outbox.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -78,6 +78,14 @@ struct Known {
     unsaved: bool,
 }
 
+/// When a token was used last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    hash: TokenHash,
+    pub(crate) id: TokenId,
+    pub(crate) at: DateTime<Utc>,
+}
+
 /// How long an inbound secret is remembered after it was read.
 const SECRET_HOLDS: TimeDelta = TimeDelta::minutes(5);
 
@@ -303,18 +311,27 @@ impl Memory {
     }
 
     /// Every use of a token that the database has not seen, marked as seen.
-    pub(crate) fn take_uses(&self) -> Vec<(TokenId, DateTime<Utc>)> {
+    pub(crate) fn take_uses(&self) -> Vec<Used> {
         let mut uses = Vec::new();
         for shard in &self.tokens {
             let mut shard = lock(shard);
             // What was revoked is of no use any more.
             shard.retain(|_, known| self.epoch(known.owner.workspace_id).0 == known.epoch);
-            for known in shard.values_mut().filter(|known| known.unsaved) {
+            for (hash, known) in shard.iter_mut().filter(|(_, known)| known.unsaved) {
                 known.unsaved = false;
-                uses.push((known.owner.id, known.used_at));
+                uses.push(Used { hash: *hash, id: known.owner.id, at: known.used_at });
             }
         }
         uses
+    }
+
+    /// Marks uses as unseen again: saving them failed.
+    pub(crate) fn keep_unsaved_uses(&self, uses: &[Used]) {
+        for used in uses {
+            if let Some(known) = self.token_shard(&used.hash).get_mut(&used.hash) {
+                known.unsaved = true;
+            }
+        }
     }
 
     fn shard(&self, id: WorkspaceId) -> MutexGuard<'_, HashMap<WorkspaceId, Tracked>> {
@@ -401,7 +418,11 @@ mod tests {
         assert_eq!(memory.owner(&[1; 32], at(5)), None);
         assert_eq!(memory.last_heard(id(2)), Some(at(0)));
         assert_eq!(memory.owner(&[2; 32], at(5)), Some(owner(2)));
-        assert_eq!(memory.take_uses(), [(owner(2).id, at(5))]);
+        let uses = memory.take_uses();
+        assert_eq!(uses, [Used { hash: [2; 32], id: owner(2).id, at: at(5) }]);
+        assert!(memory.take_uses().is_empty());
+        memory.keep_unsaved_uses(&uses);
+        assert_eq!(memory.take_uses(), uses);
         assert!(memory.take_uses().is_empty());
     }
 

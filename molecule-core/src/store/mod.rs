@@ -40,7 +40,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, SqlitePool,
+    ConnectOptions, Connection, Executor, PgConnection, PgPool, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -82,6 +82,10 @@ use crate::{
 /// How long a caller waits for a connection, or for another writer, before it is told that the store is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What Postgres is told at the start of each connection: it gives up on what takes longer than anything asked here, and on
+/// a transaction whose other end is gone.
+const LIMITS: &str = "SET statement_timeout = '20s'; SET idle_in_transaction_session_timeout = '60s'";
+
 /// How long the first connection of a start may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -93,6 +97,8 @@ pub struct Store {
     write: Pool,
     memory: Arc<Memory>,
     statements: Arc<Counters>,
+    /// Whoever saves what is in memory does so alone.
+    flushes: Arc<tokio::sync::Mutex<()>>,
     /// What other replicas know this handle by.
     origin: Arc<str>,
 }
@@ -179,6 +185,7 @@ impl Store {
                 write: Pool::Sqlite(one),
                 memory: Arc::default(),
                 statements: Arc::default(),
+                flushes: Arc::default(),
                 origin: Arc::default(),
             });
         }
@@ -196,6 +203,7 @@ impl Store {
             write: Pool::Sqlite(write),
             memory: Arc::default(),
             statements: Arc::default(),
+            flushes: Arc::default(),
             origin: Arc::default(),
         })
     }
@@ -221,6 +229,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(CONNECT_PATIENCE)
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }))
             .connect_with(options)
             .await
             .map_err(|error| unreachable_database(&format!("Postgres database at {place}"), error))?;
@@ -232,6 +241,7 @@ impl Store {
             write: Pool::Postgres(pool),
             memory,
             statements: Arc::default(),
+            flushes: Arc::default(),
             origin: origin.into(),
         })
     }
@@ -245,7 +255,12 @@ impl Store {
         };
         match &self.write {
             Pool::Sqlite(pool) => migrator(SQLITE_MIGRATIONS).run(pool).await.map_err(failed),
-            Pool::Postgres(pool) => migrator(POSTGRES_MIGRATIONS).run(pool).await.map_err(failed),
+            Pool::Postgres(pool) => {
+                // Without the limits of the pool: others may be at it, and large tables take their time.
+                let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+                migrator(POSTGRES_MIGRATIONS).run(&mut connection).await.map_err(failed)?;
+                Ok(connection.close().await?)
+            }
         }
     }
 
@@ -302,8 +317,12 @@ impl Store {
 
     /// Closes every connection, waiting for those in use. Later calls fail.
     pub async fn close(&self) {
-        on_pool!(&self.read, |p| p.close().await);
-        on_pool!(&self.write, |p| p.close().await);
+        for pool in [&self.read, &self.write] {
+            match pool {
+                Pool::Sqlite(pool) => pool.close().await,
+                Pool::Postgres(pool) => pool.close().await,
+            }
+        }
     }
 }
 
@@ -364,12 +383,21 @@ pub(crate) fn away() -> Error {
         .during("query")
 }
 
+/// Whether this is how Postgres says that it goes down or comes up, has no connection left, or gave up on a statement that
+/// took too long.
+fn is_away(code: &str) -> bool {
+    code.starts_with("08") || matches!(code, "53300" | "57014" | "57P01" | "57P02" | "57P03")
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as Sqlx;
         match error {
             Sqlx::Io(_) | Sqlx::Tls(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed => {
                 away().caused_by(error)
+            }
+            Sqlx::Database(refusal) if refusal.code().is_some_and(|code| is_away(&code)) => {
+                away().caused_by(Sqlx::Database(refusal))
             }
             error => Self::new(ErrorKind::Unexpected, "query failed").during("query").caused_by(error),
         }

@@ -1,10 +1,18 @@
 //! Hears what other replicas change and tell, so that what is remembered here is true, and tells them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgNotification, PgPoolOptions},
+};
+use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Store, events::EventRow, pool::Pool};
+use super::{
+    CONNECT_PATIENCE, Store,
+    events::EventRow,
+    pool::{Pool, answered},
+};
 use crate::{
     error::Result,
     events::RecordedEvent,
@@ -19,6 +27,11 @@ const EVENTS: &str = "molecule_events";
 
 /// What they say where a token of the organisation changed; otherwise they name a workspace.
 const ORG_TOKENS: &str = "org-tokens";
+
+/// How often the connection that listens is asked whether it lives, and how long it may take to say so. One over which
+/// nothing comes any more looks like one on which nothing happens.
+const PULSE_EVERY: Duration = Duration::from_secs(1);
+const PULSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause before another try to listen, doubled each time up to the limit.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -49,13 +62,19 @@ impl Store {
     /// where there can be no others.
     ///
     /// While nothing can be heard, tokens are looked up in the database each time. `began` is called when it can be,
-    /// and told whether that is again: what was told meanwhile is lost.
-    pub(crate) async fn follow_peers(&self, hear: impl Fn(&str) + Send + Sync, began: impl Fn(bool) + Send + Sync) {
+    /// and told whether that is again: what was told meanwhile is lost. `pulse` is called every second or so as long as it
+    /// can.
+    pub(crate) async fn follow_peers(
+        &self,
+        hear: impl Fn(&str) + Send + Sync,
+        began: impl Fn(bool) + Send + Sync,
+        pulse: impl Fn() + Send + Sync,
+    ) {
         let Pool::Postgres(pool) = &self.write else { return };
         let mut backoff = FIRST_BACKOFF;
         let mut again = false;
         loop {
-            let heard = self.hear(pool, &hear, || began(std::mem::replace(&mut again, true))).await;
+            let heard = self.hear(pool, &hear, || began(std::mem::replace(&mut again, true)), &pulse).await;
             match heard {
                 Ok(()) => backoff = FIRST_BACKOFF,
                 Err(error) => {
@@ -74,27 +93,45 @@ impl Store {
         pool: &PgPool,
         hear: &(impl Fn(&str) + Sync),
         began: impl FnOnce() + Send,
+        pulse: &(impl Fn() + Sync),
     ) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen_all([CHANGES, EVENTS]).await?;
+        // A connection of its own: one that died holds no place that others need.
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_PATIENCE)
+            .connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        lives(listener.listen_all([CHANGES, EVENTS])).await?;
         // What changed before is read from the database from here on.
         self.memory.set_trusted(true);
         began();
-        while let Some(notice) = listener.try_recv().await? {
-            if notice.channel() == EVENTS {
-                hear(notice.payload());
-                continue;
+        let mut pulses = tokio::time::interval(PULSE_EVERY);
+        pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                notice = listener.try_recv() => match notice? {
+                    Some(notice) => self.take_notice(&notice, hear),
+                    None => return Ok(()),
+                },
+                _ = pulses.tick() => {
+                    lives(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+                    pulse();
+                }
             }
-            if notice.payload() == ORG_TOKENS {
-                self.memory.org_tokens_changed();
-                continue;
-            }
+        }
+    }
+
+    fn take_notice(&self, notice: &PgNotification, hear: &impl Fn(&str)) {
+        if notice.channel() == EVENTS {
+            hear(notice.payload());
+        } else if notice.payload() == ORG_TOKENS {
+            self.memory.org_tokens_changed();
+        } else {
             match notice.payload().parse::<WorkspaceId>() {
                 Ok(id) => self.memory.changed(id),
                 Err(_) => tracing::warn!(payload = notice.payload(), "a notice that is no workspace ID"),
             }
         }
-        Ok(())
     }
 
     /// Tells every replica, this one included, all of `notices` in their order.
@@ -103,7 +140,7 @@ impl Store {
             return Ok(());
         }
         if let Pool::Postgres(pool) = self.writer() {
-            sqlx::query(postgres::NOTIFY).bind(notices).execute(pool).await?;
+            answered(sqlx::query(postgres::NOTIFY).bind(notices).execute(pool)).await?;
         }
         Ok(())
     }
@@ -115,7 +152,12 @@ impl Store {
         }
         let Pool::Postgres(pool) = self.reader() else { return Ok(HashMap::new()) };
         let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
-        let rows: Vec<EventRow> = sqlx::query_as(postgres::RECORDED).bind(ids).fetch_all(pool).await?;
+        let rows: Vec<EventRow> = answered(sqlx::query_as(postgres::RECORDED).bind(ids).fetch_all(pool)).await?;
         Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
     }
+}
+
+async fn lives<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let dead = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the connection that listens is dead"));
+    timeout(PULSE_PATIENCE, asked).await.map_err(dead)?
 }

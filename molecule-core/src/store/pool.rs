@@ -1,6 +1,18 @@
 //! One pool type over both databases, and the macros that run one statement on either.
 
+use std::{io, time::Duration};
+
 use sqlx::{PgPool, SqlitePool};
+
+/// How long Postgres may take over what it is asked, a connection for it included. Longer than it takes to give up on a
+/// statement by itself: this is for a network that carries nothing any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The answer of Postgres, which may be at the other end of a connection that died without a word.
+pub(crate) async fn answered<T, E: From<sqlx::Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let late = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"));
+    tokio::time::timeout(PATIENCE, asked).await.map_err(late)?
+}
 
 /// A pool of connections to whichever database is configured.
 #[derive(Debug, Clone)]
@@ -16,7 +28,7 @@ macro_rules! on_pool {
     ($pool:expr, |$p:ident| $body:expr) => {
         match $pool {
             $crate::store::pool::Pool::Sqlite($p) => $body,
-            $crate::store::pool::Pool::Postgres($p) => $body,
+            $crate::store::pool::Pool::Postgres($p) => $crate::store::pool::answered(async { $body }).await,
         }
     };
 }
@@ -32,7 +44,10 @@ macro_rules! in_transaction {
                 $crate::store::pool::in_transaction!(@run pool.begin_with("BEGIN IMMEDIATE"), |$tx| $body)
             }
             $crate::store::pool::Pool::Postgres(pool) => {
-                $crate::store::pool::in_transaction!(@run pool.begin(), |$tx| $body)
+                $crate::store::pool::answered(async {
+                    $crate::store::pool::in_transaction!(@run pool.begin(), |$tx| $body)
+                })
+                .await
             }
         }
     };
@@ -158,3 +173,16 @@ macro_rules! text_enum {
 }
 
 pub(crate) use {in_transaction, on_pool, row, statements, text_enum};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_never_answers_is_away() {
+        let asked = std::future::pending::<Result<(), Error>>();
+        assert_eq!(answered(asked).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(answered(async { Ok::<_, Error>(1) }).await.unwrap(), 1);
+    }
+}

@@ -9,20 +9,15 @@ use sqlx::{PgPool, SqlitePool};
 use super::{
     Store,
     inbound_secrets::fingerprint,
-    memory::Condition,
-    pool::{Pool, row},
+    memory::{Condition, Used},
+    pool::{Pool, answered, row},
 };
-use crate::{
-    error::Result,
-    id::{TokenId, WorkspaceId},
-    workspace::Status,
-};
+use crate::{error::Result, id::WorkspaceId, workspace::Status};
 
 /// How many rows one statement saves. Between two of them other writers get their turn.
 const BATCH: usize = 1000;
 
 type Conditions = [(WorkspaceId, Status, Condition)];
-type Uses = [(TokenId, DateTime<Utc>)];
 
 row! {
     struct Saved {
@@ -39,7 +34,8 @@ pub(super) mod sqlite {
         SAVE_CONDITIONS = "UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
                 last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
-                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at, \
+                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
+                updated_at = CASE WHEN workspaces.status = $3 THEN workspaces.updated_at ELSE b.at END, \
                 last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
             FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at, value ->> 2 AS error_rate, \
                     value ->> 3 AS sample_error, value ->> 4 AS active_tasks, value ->> 5 AS uptime_seconds, \
@@ -56,18 +52,24 @@ pub(super) mod postgres {
     use crate::store::pool::statements;
 
     statements! {
-        SAVE_CONDITIONS = "UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
+        /// Another replica may have heard the agent since: then its row is newer, and left as it is. A row from a time that
+        /// is still to come is from before a clock went back.
+        SAVE_CONDITIONS = "WITH b (id, at, error_rate, sample_error, active_tasks, uptime_seconds, current_task, \
+                    monthly_spend) AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], \
+                    $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[])), \
+            saved AS (UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
                 last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
-                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), updated_at = b.at, \
+                monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
+                updated_at = CASE WHEN workspaces.status = $10 THEN workspaces.updated_at ELSE b.at END, \
                 last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
-            FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::text[], $5::int4[], $6::int8[], \
-                    $7::text[], $8::int8[]) \
-                AS b (id, at, error_rate, sample_error, active_tasks, uptime_seconds, current_task, monthly_spend) \
-            WHERE workspaces.id = b.id AND workspaces.status <> $9 \
-            RETURNING workspaces.id, workspaces.status, workspaces.platform_inbound_secret";
+                FROM b WHERE workspaces.id = b.id AND workspaces.status <> $9 \
+                AND (workspaces.last_heartbeat_at > b.at AND workspaces.last_heartbeat_at <= $11) IS NOT TRUE) \
+            SELECT w.id, w.status, w.platform_inbound_secret FROM workspaces w JOIN b ON w.id = b.id \
+            WHERE w.status <> $9";
         SAVE_USES = "UPDATE workspace_auth_tokens SET last_used_at = b.at \
-            FROM unnest($1::uuid[], $2::timestamptz[]) AS b (id, at) WHERE workspace_auth_tokens.id = b.id";
+            FROM unnest($1::uuid[], $2::timestamptz[]) AS b (id, at) WHERE workspace_auth_tokens.id = b.id \
+            AND (workspace_auth_tokens.last_used_at >= b.at) IS NOT TRUE";
     }
 }
 
@@ -75,13 +77,15 @@ impl Store {
     /// Saves every condition and every use of a token that the database has not seen.
     ///
     /// Finds out on the way which workspaces moved without this process having heard of it, and forgets them.
-    pub(crate) async fn save_telemetry(&self) -> Result<()> {
+    pub(crate) async fn save_telemetry(&self, now: DateTime<Utc>) -> Result<()> {
+        // One after the other: what was taken first must not be saved last.
+        let _turn = self.flushes.lock().await;
         let mut conditions = self.memory.take_unsaved();
         // Rows are locked in one order, so that two replicas never wait for each other.
         conditions.sort_by_key(|(id, ..)| *id);
         for (number, batch) in conditions.chunks(BATCH).enumerate() {
             let epochs: Vec<_> = batch.iter().map(|(id, ..)| self.memory.epoch(*id)).collect();
-            let saved = match self.save_conditions(batch).await {
+            let saved = match self.save_conditions(batch, now).await {
                 Ok(saved) => saved.into_iter().map(|row| (row.id, row)).collect::<HashMap<_, _>>(),
                 Err(error) => {
                     conditions[number * BATCH..].iter().for_each(|(id, ..)| self.memory.keep_unsaved(*id));
@@ -100,29 +104,33 @@ impl Store {
             }
         }
         let mut uses = self.memory.take_uses();
-        uses.sort_by_key(|(id, _)| *id);
-        for batch in uses.chunks(BATCH) {
-            self.save_uses(batch).await?;
+        uses.sort_by_key(|used| used.id);
+        for (number, batch) in uses.chunks(BATCH).enumerate() {
+            if let Err(error) = self.save_uses(batch).await {
+                self.memory.keep_unsaved_uses(&uses[number * BATCH..]);
+                return Err(error);
+            }
         }
         self.save_org_token_uses().await
     }
 
-    async fn save_conditions(&self, batch: &Conditions) -> Result<Vec<Saved>> {
+    async fn save_conditions(&self, batch: &Conditions, now: DateTime<Utc>) -> Result<Vec<Saved>> {
         match self.writer() {
             Pool::Sqlite(pool) => save_conditions_in_sqlite(pool, batch).await,
-            Pool::Postgres(pool) => save_conditions_in_postgres(pool, batch).await,
+            Pool::Postgres(pool) => answered(save_conditions_in_postgres(pool, batch, now)).await,
         }
     }
 
-    async fn save_uses(&self, batch: &Uses) -> Result<()> {
+    async fn save_uses(&self, batch: &[Used]) -> Result<()> {
         match self.writer() {
             Pool::Sqlite(pool) => {
-                let rows: Vec<Value> = batch.iter().map(|(id, at)| json!([hex(id.as_uuid()), text(*at)])).collect();
+                let rows: Vec<Value> =
+                    batch.iter().map(|used| json!([hex(used.id.as_uuid()), text(used.at)])).collect();
                 sqlx::query(sqlite::SAVE_USES).bind(Value::from(rows)).execute(pool).await?;
             }
             Pool::Postgres(pool) => {
-                let (ids, times): (Vec<_>, Vec<_>) = batch.iter().map(|(id, at)| (id.as_uuid(), *at)).unzip();
-                sqlx::query(postgres::SAVE_USES).bind(ids).bind(times).execute(pool).await?;
+                let (ids, times): (Vec<_>, Vec<_>) = batch.iter().map(|used| (used.id.as_uuid(), used.at)).unzip();
+                answered(sqlx::query(postgres::SAVE_USES).bind(ids).bind(times).execute(pool)).await?;
             }
         }
         Ok(())
@@ -145,10 +153,15 @@ async fn save_conditions_in_sqlite(pool: &SqlitePool, batch: &Conditions) -> Res
             ])
         })
         .collect();
-    Ok(sqlx::query_as(sqlite::SAVE_CONDITIONS).bind(Value::from(rows)).bind(Status::Removed).fetch_all(pool).await?)
+    Ok(sqlx::query_as(sqlite::SAVE_CONDITIONS)
+        .bind(Value::from(rows))
+        .bind(Status::Removed)
+        .bind(Status::Hibernating)
+        .fetch_all(pool)
+        .await?)
 }
 
-async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions) -> Result<Vec<Saved>> {
+async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions, now: DateTime<Utc>) -> Result<Vec<Saved>> {
     fn column<T>(batch: &Conditions, value: impl Fn(&Condition) -> T) -> Vec<T> {
         batch.iter().map(|(_, _, condition)| value(condition)).collect()
     }
@@ -163,6 +176,8 @@ async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions) -> Resul
         .bind(column(batch, |condition| condition.current_task.to_string()))
         .bind(column(batch, |condition| condition.monthly_spend))
         .bind(Status::Removed)
+        .bind(Status::Hibernating)
+        .bind(now)
         .fetch_all(pool)
         .await?)
 }

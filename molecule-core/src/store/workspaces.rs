@@ -98,12 +98,16 @@ statements! {
     ASSIGN = "UPDATE workspaces SET url = COALESCE($3, url), instance_id = COALESCE($4, instance_id), \
               updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
     REGISTER = "UPDATE workspaces SET status = $3, url = COALESCE($4, url), agent_card = $5, delivery_mode = $6, \
-                last_heartbeat_at = $7, updated_at = $7 WHERE id = $1 AND status = $2";
+                last_heartbeat_at = $7, updated_at = CASE WHEN status = $8 THEN updated_at ELSE $7 END \
+                WHERE id = $1 AND status = $2";
+    /// How long a workspace is hibernating already is told by `updated_at`, whoever beats meanwhile.
     HEARTBEAT = "UPDATE workspaces SET last_heartbeat_at = $3, last_error_rate = $4, last_sample_error = $5, \
                  active_tasks = $6, uptime_seconds = $7, current_task = $8, \
-                 monthly_spend = COALESCE($9, monthly_spend), updated_at = $3, \
+                 monthly_spend = COALESCE($9, monthly_spend), \
+                 updated_at = CASE WHEN status = $10 THEN updated_at ELSE $3 END, \
                  last_busy_at = CASE WHEN $6 > 0 THEN $3 ELSE last_busy_at END WHERE id = $1 AND status <> $2";
-    UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, updated_at = $4 WHERE id = $1 AND status <> $2";
+    UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, \
+                   updated_at = CASE WHEN status = $5 THEN updated_at ELSE $4 END WHERE id = $1 AND status <> $2";
     KEEP_RUNTIME = "UPDATE workspaces SET native_session = $2, idle_timeout_seconds = $3 WHERE id = $1";
     TOUCH_OUTBOUND = "UPDATE workspaces SET last_outbound_at = $2 WHERE id = $1";
     DELETE_LAYOUT = "DELETE FROM canvas_layouts WHERE workspace_id = $1";
@@ -438,6 +442,7 @@ impl Store {
                 .bind(clean::json(registration.agent_card))
                 .bind(registration.delivery_mode)
                 .bind(registration.at)
+                .bind(Status::Hibernating)
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 0 {
@@ -466,6 +471,7 @@ impl Store {
             .bind(condition.uptime_seconds)
             .bind(condition.current_task.as_ref())
             .bind(condition.monthly_spend)
+            .bind(Status::Hibernating)
             .execute(p)
             .await
             .map(|done| done.rows_affected()))?;
@@ -480,6 +486,7 @@ impl Store {
                 .bind(Status::Removed)
                 .bind(clean::json(card))
                 .bind(event.created_at)
+                .bind(Status::Hibernating)
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 1 {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{jumps::age, supervisor::panic_text};
 use crate::{
+    config::Config,
     control_plane::{Backend, ControlPlane},
     error::Result,
     events::EventKind,
@@ -26,7 +27,7 @@ struct Policy {
     external_silence: Duration,
     managed_silence: Duration,
     /// Nobody could be heard before this.
-    started_at: DateTime<Utc>,
+    hearing_since: DateTime<Utc>,
     /// When the clock was last set. How long ago something was that was noted before is not known.
     jumped_at: Option<DateTime<Utc>>,
 }
@@ -70,7 +71,7 @@ fn decide(
     }
     let patience = if external { policy.external_silence } else { policy.managed_silence };
     let heard = heard.unwrap_or(row.updated_at);
-    let silence = age(heard, policy.jumped_at, now).min(age(policy.started_at, policy.jumped_at, now));
+    let silence = age(heard, policy.jumped_at, now).min(age(policy.hearing_since, policy.jumped_at, now));
     let silent = silence > TimeDelta::from_std(patience).unwrap_or(TimeDelta::MAX);
     if gone || (silent && !external) {
         Verdict::Lost { to: Status::Offline, restart: true }
@@ -84,17 +85,16 @@ fn decide(
 impl ControlPlane {
     /// Looks at every workspace that should be reporting in, once.
     pub(crate) async fn sweep_health(&self) -> Result<()> {
-        let policy = Policy {
-            external_silence: self.inner.config.external_silence,
-            managed_silence: self.inner.config.managed_silence,
-            started_at: self.inner.started_at,
-            jumped_at: self.inner.jumps.last(&*self.inner.clock),
-        };
+        let Config { external_silence, managed_silence, .. } = self.inner.config;
         let now = self.now();
-        let patience = policy.external_silence.min(policy.managed_silence);
+        let patience = external_silence.min(managed_silence);
         let before = TimeDelta::from_std(patience).ok().and_then(|patience| now.checked_sub_signed(patience));
         let looks = matches!(self.inner.backend, Backend::Local { .. });
-        let rows = self.inner.store.doubtful(looks, before.unwrap_or(DateTime::UNIX_EPOCH), now).await?;
+        let rows = self.inner.store.doubtful(looks, before.unwrap_or(DateTime::UNIX_EPOCH), now).await;
+        let hearing_since = self.inner.hearing.since(rows.is_ok(), self.now());
+        let rows = rows?;
+        let jumped_at = self.inner.jumps.last(&*self.inner.clock);
+        let policy = Policy { external_silence, managed_silence, hearing_since, jumped_at };
         stream::iter(rows)
             .map(async |row| {
                 let id = row.id;
@@ -219,7 +219,7 @@ mod tests {
         let policy = Policy {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
-            started_at: at(-1000),
+            hearing_since: at(-1000),
             jumped_at: None,
         };
         let ended = Workload::Ended { exit_code: Some(3) };
@@ -265,7 +265,7 @@ mod tests {
         let policy = Policy {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
-            started_at: at(0),
+            hearing_since: at(0),
             jumped_at: None,
         };
         let row = Supervised { url: String::new(), ..row(Status::Provisioning, "hermes", None) };
@@ -278,7 +278,7 @@ mod tests {
         let policy = |jumped_at| Policy {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
-            started_at: at(-1000),
+            hearing_since: at(-1000),
             jumped_at: Some(at(jumped_at)),
         };
         for (runtime, patience) in [("external", 90), ("hermes", 180)] {
@@ -297,7 +297,7 @@ mod tests {
         let policy = Policy {
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
-            started_at: at(10_000),
+            hearing_since: at(10_000),
             jumped_at: None,
         };
         for runtime in ["external", "hermes"] {

@@ -1,6 +1,7 @@
 //! Watches over the fleet: loops that carry out decisions made elsewhere.
 
 mod health;
+mod hearing;
 mod hibernation;
 mod jumps;
 mod orphans;
@@ -11,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use self::supervisor::Tick;
 use self::supervisor::{every, supervise};
-pub(crate) use self::{jumps::Jumps, orphans::Strays, supervisor::Ticks};
+pub(crate) use self::{hearing::Hearing, jumps::Jumps, orphans::Strays, supervisor::Ticks};
 use crate::control_plane::{Backend, ControlPlane};
 
 /// How often values whose time is over are deleted. Nobody sees them in the meantime.

@@ -93,7 +93,13 @@ async fn a_hibernation_that_was_interrupted_is_finished() {
     fleet.control_plane.start();
     swept(&fleet).await;
     assert_eq!(fleet.row(id).await.status, Status::Hibernating, "whoever began it may still be at it");
-    fleet.clock.advance(5 * MINUTE);
+    // Its agent was not stopped, and goes on beating.
+    let token = fleet.token(id);
+    for _ in 0..10 {
+        beat(&fleet, id, &token, 0).await;
+        assert_eq!(fleet.row(id).await.status, Status::Hibernating);
+        fleet.clock.advance(MINUTE / 2);
+    }
     fleet.until(id, Status::Hibernated).await;
     assert_eq!(fleet.backend.count(Operation::Stop), 2);
     assert_eq!(fleet.events(id).await.last().unwrap(), "WORKSPACE_HIBERNATED");

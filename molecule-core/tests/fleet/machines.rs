@@ -6,7 +6,7 @@ use molecule_core::{
     ControlPlane, Error, ErrorKind,
     identity::Credential,
     provisioner::Instance,
-    registry::Register,
+    registry::{Heartbeat, Register},
     store::Store,
     testing::MockControlPlaneProvisioner,
     workspace::{CreateWorkspace, Deleted, Status},
@@ -36,7 +36,12 @@ async fn machines_of_another_control_plane_come_up_and_are_given_back() {
         }
     };
     tokio::time::timeout(PATIENCE, started).await.expect("the machine is asked for");
-    // Its agent has no token yet: its first call is given one, and names its address.
+    // Its agent has no token yet. That it beats before it registers, since that call got lost, shuts it no door, and tells
+    // nobody a secret.
+    let told = control_plane.heartbeat(id, &Heartbeat::default(), Credential::Absent).await.unwrap();
+    assert!(told.inbound_secret.is_none());
+    assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().status, Status::Provisioning);
+    // The first register call is given a token, and names the address.
     let register = Register { id, url: "http://8.8.8.8/".to_owned(), agent_card: json!({}), delivery_mode: None };
     let registered = control_plane.register(&register, Credential::Absent).await.unwrap();
     assert!(registered.auth_token.is_some());

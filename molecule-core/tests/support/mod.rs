@@ -59,6 +59,11 @@ impl TestDatabase {
         self.on_server(cut).await;
     }
 
+    /// Lets nobody in any more, or lets everyone in again.
+    pub(crate) async fn let_in(&self, anybody: bool) {
+        self.on_server(&format!("ALTER DATABASE {{}} ALLOW_CONNECTIONS {anybody}")).await;
+    }
+
     async fn on_server(&self, sql: &str) {
         let mut server = PgConnection::connect(self.server.as_str()).await.expect("the Postgres server answers");
         let sql = sql.replace("{}", &self.name);

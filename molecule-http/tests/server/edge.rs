@@ -112,16 +112,15 @@ fn left(status: u16, remaining: u32) -> (u16, Option<String>) {
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let server = Setup::none().env("RATE_LIMIT", "6").start().await;
     let (id, token) = server.create_external("a", None).await;
-    // The first brings the workspace online, which has its token looked up again; from the third on it is known.
-    for _ in 0..3 {
-        assert_eq!(server.beat(&id, &token).await.status, 200);
-    }
-    assert_eq!(counted(&server, &[]).await, left(404, 3));
+    assert_eq!(server.beat(&id, &token).await.status, 200);
+    assert_eq!(counted(&server, &[]).await, left(404, 5), "who has a token has a window of its own");
     // Who says that it is somebody else is still the same.
-    assert_eq!(counted(&server, &[("x-forwarded-for", "203.0.113.1")]).await, left(404, 2));
+    assert_eq!(counted(&server, &[("x-forwarded-for", "203.0.113.1")]).await, left(404, 4));
     let forged = [("x-forwarded-for", "203.0.113.2"), ("forwarded", "for=1.1.1.1")];
-    assert_eq!(counted(&server, &forged).await, left(404, 1));
-    assert_eq!(counted(&server, &[("authorization", "Bearer made-up")]).await, left(404, 0));
+    assert_eq!(counted(&server, &forged).await, left(404, 3));
+    for remaining in [2, 1, 0] {
+        assert_eq!(counted(&server, &[("authorization", "Bearer made-up")]).await, left(404, remaining));
+    }
     let full = server.ask(Method::GET, "/nowhere", &[("authorization", "Bearer made-up")], "").await;
     assert_eq!((full.status, full.error().as_str()), (429, "rate limit exceeded"), "{full:?}");
     let wait: u64 = full.json()["retry_after"].as_u64().expect("a number");
@@ -142,6 +141,32 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
     }
     assert_eq!(server.beat(&id, &token).await.status, 429);
     assert_eq!(server.get("/workspaces").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fleet_behind_one_address_is_heard_after_a_restart_whatever_its_limit() {
+    let mut server = Setup::none().env("RATE_LIMIT", "12").start().await;
+    let mut agents = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (id, token) = server.create_external(name, None).await;
+        let path = format!("/workspaces/{id}/tokens");
+        for _ in 0..9 {
+            let minted = server.send(Method::POST, &path, Some(&token), "").await;
+            agents.push((id.clone(), minted.json()["auth_token"].as_str().expect("a token").to_owned()));
+        }
+    }
+    server.kill9();
+    server.start_again().await;
+    for (id, token) in &agents {
+        assert_eq!(server.beat(id, token).await.status, 200);
+    }
+    // None of that was counted against the address, and what is made up is.
+    let id = &agents[0].0;
+    for _ in 0..12 {
+        assert_eq!(server.beat(id, "made-up").await.status, 401);
+    }
+    assert_eq!(server.beat(id, "made-up-as-well").await.status, 429);
+    assert_eq!(server.beat(id, &agents[0].1).await.status, 200);
 }
 
 #[tokio::test]

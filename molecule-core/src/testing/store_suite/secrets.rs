@@ -125,7 +125,7 @@ cases! {
             assert!(store.memory().beat(new.id, beat(200), |_, _| true));
         }
         gate::set_inbound_secret(&store, rotated.id, Some("two")).await;
-        store.save_telemetry().await.unwrap();
+        store.save_telemetry(at(100)).await.unwrap();
         let known = |id| store.memory().inbound_secret(id, at(499)).map(|secret| secret.expose_secret().to_owned());
         assert_eq!(known(same.id).as_deref(), Some("one"));
         assert_eq!(known(rotated.id), None);

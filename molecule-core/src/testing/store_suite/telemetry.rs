@@ -1,5 +1,7 @@
 //! What agents are heard to be.
 
+use serde_json::json;
+
 use super::{StoreCase, at, beat, cases, event, insert, token, workspace};
 
 use crate::{
@@ -45,7 +47,7 @@ cases! {
         // Moved behind the store's back: by somebody whom this process does not hear.
         let moved = rows[3].id;
         gate::move_unheard(&store, moved, Status::Degraded).await;
-        store.save_telemetry().await.unwrap();
+        store.save_telemetry(at(4)).await.unwrap();
         for new in &rows {
             let row = store.workspace(new.id).await.unwrap().unwrap();
             assert_eq!((row.last_heartbeat_at, row.updated_at), (Some(at(2)), at(2)));
@@ -54,6 +56,21 @@ cases! {
             assert_eq!(store.memory().last_heard(new.id).is_some(), new.id != moved);
         }
         assert!(store.memory().take_unsaved().is_empty());
+    }
+
+    /// Since when a workspace is hibernating is not told by who beats meanwhile
+    async fn hibernating_since(store: Store) {
+        let new = NewWorkspace { status: Status::Hibernating, ..workspace() };
+        insert(&store, &new).await;
+        let since = store.standing(new.id).await.unwrap().unwrap().updated_at;
+        assert!(store.heartbeat(new.id, &beat(50)).await.unwrap());
+        let memory = store.memory();
+        memory.track(new.id, memory.epoch(new.id), Status::Hibernating, beat(50));
+        assert!(memory.beat(new.id, beat(60), |_, _| true));
+        store.save_telemetry(at(60)).await.unwrap();
+        assert!(store.update_card(new.id, &json!({}), &event(new.id, 70)).await.unwrap());
+        assert_eq!(store.workspace(new.id).await.unwrap().unwrap().last_heartbeat_at, Some(at(60)));
+        assert_eq!(store.standing(new.id).await.unwrap().unwrap().updated_at, since);
     }
 
     /// A row that is read shows what was heard since it was written
@@ -76,7 +93,7 @@ cases! {
         store.replace_tokens(&token).await.unwrap();
         assert!(store.token_owner(&token.hash, at(3)).await.unwrap().is_some());
         assert!(store.token_owner(&token.hash, at(4)).await.unwrap().is_some());
-        store.save_telemetry().await.unwrap();
+        store.save_telemetry(at(4)).await.unwrap();
         assert_eq!(gate::last_use(&store, token.id).await, Some(at(4)));
         store.revoke_tokens(new.id, at(5)).await.unwrap();
         assert!(store.token_owner(&token.hash, at(6)).await.unwrap().is_none());

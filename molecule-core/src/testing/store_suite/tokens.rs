@@ -140,7 +140,7 @@ cases! {
         }
         assert!(store.known_org_token(&tokens[0].hash, at(8)).is_some());
         assert!(store.org_token_owner(&[0; 32], at(7)).await.unwrap().is_none());
-        store.save_telemetry().await.unwrap();
+        store.save_telemetry(at(8)).await.unwrap();
         let listed = store.live_org_tokens(2).await.unwrap();
         let ids: Vec<_> = listed.iter().map(|token| token.id).collect();
         assert_eq!(ids, [tokens[2].id, tokens[1].id], "the newest come first");

@@ -81,13 +81,23 @@ impl Windows {
         }
         let allowed = window.count < self.limit;
         window.count = window.count.saturating_add(1).min(self.limit);
-        let left = period - now.wrapping_sub(window.opened);
-        Standing {
-            allowed,
-            limit: self.limit,
-            remaining: self.limit - window.count,
-            reset: u64::from(left.div_ceil(1000)).max(1),
-        }
+        self.standing(allowed, window.count, period - now.wrapping_sub(window.opened))
+    }
+
+    /// Where `who` stands, without that being counted.
+    pub(crate) fn look(&self, who: impl Hash, now: Instant) -> Standing {
+        let key = self.hasher.hash_one(who);
+        let period = millis(self.period);
+        let now = millis(now.saturating_duration_since(self.began));
+        let shard = self.shards[shard_of(key)].lock().unwrap_or_else(PoisonError::into_inner);
+        let window = shard.windows.get(&key).copied().filter(|window| now.wrapping_sub(window.opened) < period);
+        let Window { opened, count } = window.unwrap_or(Window { opened: now, count: 0 });
+        self.standing(count < self.limit, count, period - now.wrapping_sub(opened))
+    }
+
+    fn standing(&self, allowed: bool, count: u32, left: u32) -> Standing {
+        let reset = u64::from(left.div_ceil(1000)).max(1);
+        Standing { allowed, limit: self.limit, remaining: self.limit - count, reset }
     }
 
     /// Whether `who` asked before, as far as that is remembered.
@@ -150,6 +160,13 @@ mod tests {
         assert_eq!(take(1, 69), (false, 0, 1));
         assert_eq!(take(1, 70), (true, 2, 60));
         assert!(windows.remembers(2_u32) && !windows.remembers(3_u32));
+        let look = |who: u32, after: u64| {
+            let Standing { allowed, remaining, reset, .. } = windows.look(who, start + Duration::from_secs(after));
+            (allowed, remaining, reset)
+        };
+        assert_eq!(look(1, 71), (true, 2, 59));
+        assert_eq!((look(1, 130), look(3, 71)), ((true, 3, 60), (true, 3, 60)));
+        assert!(!windows.remembers(3_u32));
     }
 
     #[test]

@@ -64,7 +64,7 @@ struct Limits {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender(pub(crate) IpAddr);
 
-/// What the bearer of a request is worth, where that was known without asking the store.
+/// What the bearer of a request is worth, where that was found out before its route.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recognised(pub(crate) Credential);
 
@@ -108,21 +108,41 @@ impl Edge {
 }
 
 impl Limits {
-    /// Counts a request against the token that it shows, if that is `known` or was before, and otherwise against its
-    /// sender: tokens that were made up get nobody a window of their own.
-    fn take(&self, Sender(address): Sender, bearer: Option<&str>, known: Option<Credential>) -> Standing {
-        let now = Instant::now();
+    /// Counts a request against the token that it shows, if that is worth anything, and otherwise against its sender:
+    /// tokens that were made up get nobody a window of their own.
+    ///
+    /// What is `known` of a token is forgotten whenever its workspace changes, and with the end of the process, when all who
+    /// are behind one address come at once. So who is not known is looked up, with `worth`, unless the sender has nothing
+    /// left: that bounds how often made-up tokens are.
+    async fn take(
+        &self,
+        Sender(address): Sender,
+        bearer: Option<&str>,
+        known: Option<Credential>,
+        worth: impl Future<Output = Option<Credential>>,
+    ) -> (Standing, Option<Credential>) {
         let household = address::household(address);
-        let Some(bearer) = bearer else { return self.senders.take(household, now) };
-        let holder = match known {
-            Some(Credential::Operator) => Holder::Operator(household),
+        let of_sender = || self.senders.take(household, Instant::now());
+        let of_token = |holder| self.tokens.take(holder, Instant::now());
+        let Some(bearer) = bearer else { return (of_sender(), None) };
+        let holder = |credential| match credential {
+            Credential::Operator => Holder::Operator(household),
             _ => Holder::Token(bearer),
         };
-        // What this server knows of a token it forgets whenever its workspace changes.
-        if known.is_some() || self.tokens.remembers(holder) {
-            self.tokens.take(holder, now)
-        } else {
-            self.senders.take(household, now)
+        if let Some(known) = known {
+            return (of_token(holder(known)), Some(known));
+        }
+        if self.tokens.remembers(Holder::Token(bearer)) {
+            return (of_token(Holder::Token(bearer)), None);
+        }
+        if let left @ Standing { allowed: false, .. } = self.senders.look(household, Instant::now()) {
+            return (left, None);
+        }
+        match worth.await {
+            Some(Credential::Unknown) => (of_sender(), Some(Credential::Unknown)),
+            Some(found) => (of_token(holder(found)), Some(found)),
+            // The store cannot say, which its route will answer.
+            None => (self.senders.look(household, Instant::now()), None),
         }
     }
 }
@@ -154,9 +174,14 @@ async fn limited(app: &AppState, request: &mut Request, next: Next) -> Response 
     }
     let sender = edge.sender(request);
     let bearer = bearer(request.headers());
-    let known = bearer.and_then(|bearer| app.control_plane.recognise(bearer));
+    let mut known = bearer.and_then(|bearer| app.control_plane.recognise(bearer));
     let limits = edge.limits.as_ref().filter(|_| !UNLIMITED.contains(&request.uri().path()));
-    let standing = limits.map(|limits| limits.take(sender, bearer, known));
+    let mut standing = None;
+    if let Some(limits) = limits {
+        let worth = async { app.control_plane.authenticate(bearer).await.ok() };
+        let (counted, found) = limits.take(sender, bearer, known, worth).await;
+        (standing, known) = (Some(counted), found);
+    }
     let extensions = request.extensions_mut();
     extensions.insert(sender);
     if let Some(known) = known {
