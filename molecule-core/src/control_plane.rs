@@ -1,10 +1,9 @@
 //! The facade: everything a frontend or an embedding program needs hangs on [`ControlPlane`].
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,7 +27,6 @@ use crate::{
         ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
         env::EnvMutator,
     },
-    registry::Runtime,
     relay::Relay,
     schedules,
     secrets::Cipher,
@@ -72,8 +70,6 @@ pub(crate) struct Inner {
     newest_event: AtomicI64,
     /// Messages that are kept for agents.
     pub(crate) queues: a2a::Queues,
-    /// What the runtimes of agents do by themselves, as was last saved.
-    pub(crate) runtimes: Mutex<HashMap<WorkspaceId, Runtime>>,
     /// How many rows of the activity log could not be written.
     pub(crate) activity_lost: AtomicU64,
 }
@@ -200,7 +196,6 @@ impl Builder {
                 hearing,
                 newest_event: AtomicI64::new(0),
                 queues: a2a::Queues::default(),
-                runtimes: Mutex::default(),
                 activity_lost: AtomicU64::new(0),
             }),
         })

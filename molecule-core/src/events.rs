@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -155,8 +156,8 @@ impl Event {
 pub struct Announcement {
     /// The event.
     pub event: Event,
-    /// Its envelope as JSON: `event`, `workspace_id`, `timestamp`, `payload`.
-    pub frame: Arc<str>,
+    /// Its envelope as JSON, shared by all who are sent it: `event`, `workspace_id`, `timestamp`, `payload`.
+    pub frame: Bytes,
 }
 
 /// Which events of the log to read.
@@ -232,7 +233,7 @@ impl EventHub {
     /// Tells every listener; never waits for one.
     pub(crate) fn announce(&self, event: Event) {
         if self.has_listeners() {
-            let frame = event.envelope().into();
+            let frame = Bytes::from(event.envelope());
             // An error only says that the last listener left meanwhile.
             let _ = self.listeners.send(Some(Arc::new(Announcement { event, frame })));
         }

@@ -18,11 +18,13 @@ use molecule_core::{
     id::WorkspaceId,
     net::Policy,
     records::{ApprovalStatus, AskApproval},
+    registry::{Heartbeat, RuntimeMetadata},
     schedules::{NewSchedule, RunStatus, Schedule, SchedulePatch},
     store::Store,
     testing::ManualClock,
     workspace::{CreateWorkspace, DeliveryMode},
 };
+use secrecy::ExposeSecret;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -244,6 +246,37 @@ async fn an_agent_that_cannot_be_reached_and_one_without_a_word() {
     assert!(plane.shut_down(PATIENCE).await);
     clock.advance(Duration::from_secs(3 * 3600));
     assert!(plane.schedules_health().await.unwrap().iter().all(|health| health.status == "stale"));
+}
+
+#[tokio::test]
+async fn an_agent_that_keeps_its_own_times_is_not_asked_and_its_next_time_moves_on() {
+    let clock = ManualClock::new(noon() + TimeDelta::minutes(1));
+    let plane = in_memory(&clock).await;
+    let (url, asked) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{}}"#).await;
+    let id = external(&plane, Some(&url), None).await;
+    let made = plane.create_schedule(id, hourly("look")).await.unwrap();
+    let token = plane.issue_token(id).await.unwrap().token;
+    let beat = async |keeps: bool| {
+        let credential = plane.authenticate(Some(token.expose_secret())).await.unwrap();
+        let capabilities = [("scheduler".to_owned(), keeps)].into();
+        let runtime_metadata = Some(RuntimeMetadata { capabilities, idle_timeout_seconds: None });
+        let beat = Heartbeat { runtime_metadata, ..Heartbeat::default() };
+        plane.heartbeat(id, &beat, credential).await.unwrap();
+    };
+    beat(true).await;
+    plane.start();
+    clock.advance(Duration::from_secs(3600));
+    let moved = until("its next time moves on", async || {
+        let row = plane.schedule(id, made.id).await.unwrap();
+        (row.next_run_at == Some(noon() + TimeDelta::hours(2))).then_some(row)
+    })
+    .await;
+    assert_eq!((moved.run_count, asked.load(Ordering::SeqCst)), (0, 0));
+    beat(false).await;
+    clock.advance(Duration::from_secs(3600));
+    ran(&plane, id, 1).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert!(plane.shut_down(PATIENCE).await);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use molecule_core::{
     config::Config,
     events::{Announcement, EventKind, EventListener, ListenerEnd},
     id::WorkspaceId,
-    registry::Heartbeat,
+    registry::{Heartbeat, RuntimeMetadata},
     store::{Store, gate},
     testing::{ManualClock, ScriptedProvisioner, hear_peers},
     workspace::{CreateWorkspace, Status},
@@ -106,7 +106,7 @@ async fn what_happens_on_one_replica_is_heard_on_the_other_once_and_as_it_was() 
 
     beat_until_heard(&one, &agent, &mut there).await;
     // More than one notice holds, with letters that a cut could come into.
-    let long = "ü".repeat(30_000);
+    let long = "ü".repeat(8000);
     beat(&one, &agent, &long).await;
     let told = heard(&mut there, EventKind::TaskUpdated).await;
     assert_eq!(told.event.payload["current_task"], long.as_str());
@@ -360,4 +360,33 @@ async fn what_another_replica_heard_later_is_not_written_over() {
         assert_eq!(replica.store().statements().reads, reads);
     }
     down([one, other]).await;
+}
+
+#[tokio::test]
+async fn what_a_runtime_does_is_what_its_agent_said_last_to_whichever_replica() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = (replica(&database).await, replica(&database).await);
+    let agent = external(&one).await;
+    let says = async |replica: &ControlPlane, capabilities: &[&str], idle| {
+        let credential = replica.authenticate(Some(agent.1.expose_secret())).await.unwrap();
+        let capabilities = capabilities.iter().map(|name| ((*name).to_owned(), true)).collect();
+        let runtime_metadata = Some(RuntimeMetadata { capabilities, idle_timeout_seconds: idle });
+        let beat = Heartbeat { runtime_metadata, ..Heartbeat::default() };
+        replica.heartbeat(agent.0, &beat, credential).await.unwrap();
+        kept(replica, agent.0).await
+    };
+    for _ in 0..3 {
+        assert_eq!(says(&one, &["session", "scheduler"], Some(60)).await, (true, true, Some(60)));
+    }
+    assert_eq!(says(&other, &["session"], Some(0)).await, (true, false, None));
+    until(async || says(&one, &["session", "scheduler"], Some(60)).await == (true, true, Some(60))).await;
+    // Who says nothing of it does nothing by itself.
+    beat(&one, &agent, "").await;
+    assert_eq!(kept(&one, agent.0).await, (false, false, None));
+    down([one, other]).await;
+}
+
+async fn kept(replica: &ControlPlane, id: WorkspaceId) -> (bool, bool, Option<i32>) {
+    let row = replica.workspace(id).await.unwrap().unwrap();
+    (row.native_session, row.native_scheduler, row.idle_timeout_seconds)
 }

@@ -8,16 +8,16 @@ mod mcp;
 mod paths;
 mod serve;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind as UsageError};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, builder::Resettable, error::ErrorKind as UsageError};
 use molecule_core::error::{Error, ErrorKind};
 
 /// The exit code for bad input, which is also clap's for bad usage.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -37,6 +37,17 @@ fn main() -> ExitCode {
         Err(error) if cli::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => exit(&error),
     }
+}
+
+/// What the program is asked for. A variable that is set and empty says nothing: templates of deployments write such.
+fn parse() -> Result<cli::Cli, clap::Error> {
+    let matches = without_empty(cli::Cli::command()).try_get_matches()?;
+    cli::Cli::from_arg_matches(&matches)
+}
+
+fn without_empty(command: Command) -> Command {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+    command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg }).mut_subcommands(without_empty)
 }
 
 /// Ends as clap would, but with what is wrong in one line, like every other error: logs and scripts show no more.

@@ -187,6 +187,8 @@ pub(crate) enum Asked {
     IsBelow(WorkspaceId),
     /// Whether it may talk to the one that the caller says it is.
     TalksTo(WorkspaceId),
+    /// Both of these, and that the one the caller says it is is below the first as well.
+    IsBelowAndTalksTo(WorkspaceId, WorkspaceId),
 }
 
 /// The gate of routes that show the inside of `target`, after that of the workspace itself: who says that it is another
@@ -195,6 +197,10 @@ pub(crate) fn claim_gate(credential: Credential, claimed: Option<WorkspaceId>, t
     match (credential, claimed.filter(|claimed| *claimed != target)) {
         (Credential::Org(OrgTokenOwner { org_id: Some(org_id), .. }), None) => Ok(Asked::IsBelow(org_id)),
         (_, None) => Ok(Asked::Nothing),
+        // Whatever it says it is: a token that is bound stays where it is bound.
+        (Credential::Org(OrgTokenOwner { org_id: Some(org_id), .. }), Some(claimed)) => {
+            Ok(Asked::IsBelowAndTalksTo(org_id, claimed))
+        }
         (Credential::Operator | Credential::Org(_) | Credential::Session | Credential::Absent, Some(claimed)) => {
             Ok(Asked::TalksTo(claimed))
         }
@@ -444,7 +450,8 @@ mod tests {
             (org_token(None), None, Some(Asked::Nothing)),
             (org_token(Some(9)), None, Some(Asked::IsBelow(id(9)))),
             (org_token(Some(9)), Some(1), Some(Asked::IsBelow(id(9)))),
-            (org_token(Some(9)), Some(2), talks_to_2),
+            (org_token(Some(9)), Some(2), Some(Asked::IsBelowAndTalksTo(id(9), id(2)))),
+            (org_token(None), Some(2), talks_to_2),
             (Operator, Some(2), talks_to_2),
             (Session, Some(2), talks_to_2),
             (Absent, Some(2), talks_to_2),

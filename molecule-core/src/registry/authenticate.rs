@@ -185,13 +185,20 @@ impl ControlPlane {
         };
         let allowed = match identity::claim_gate(credential, claimed, target)? {
             Asked::Nothing => true,
-            Asked::IsBelow(top) => {
-                let kin = self.inner.store.kin(target, top).await.map_err(store_away)?;
-                identity::is_at_or_below(target, top, &kin)
-            }
+            Asked::IsBelow(top) => self.is_at_or_below(target, top).await?,
             Asked::TalksTo(caller) => self.can_communicate(caller, target).await?,
+            Asked::IsBelowAndTalksTo(top, caller) => {
+                self.is_at_or_below(target, top).await?
+                    && self.is_at_or_below(caller, top).await?
+                    && self.can_communicate(caller, target).await?
+            }
         };
         if allowed { Ok(()) } else { Err(refused()) }
+    }
+
+    async fn is_at_or_below(&self, id: WorkspaceId, top: WorkspaceId) -> Result<bool> {
+        let kin = self.inner.store.kin(id, top).await.map_err(store_away)?;
+        Ok(identity::is_at_or_below(id, top, &kin))
     }
 
     /// Who hears what happens: `claimed` is the workspace whose agent the caller says it is, if any.
@@ -214,8 +221,14 @@ impl ControlPlane {
         if one == other {
             return Ok(true);
         }
-        let kin = self.inner.store.kin(one, other).await?;
+        let kin = self.inner.store.kin(one, other).await.map_err(store_away)?;
         Ok(identity::can_communicate(one, other, &kin))
+    }
+
+    /// Whether two workspaces might talk until `removed` was.
+    pub async fn could_communicate(&self, one: WorkspaceId, removed: WorkspaceId) -> Result<bool> {
+        let kin = self.inner.store.kin_of_removed(one, removed).await.map_err(store_away)?;
+        Ok(identity::can_communicate(one, removed, &kin))
     }
 }
 

@@ -76,6 +76,13 @@ impl ControlPlane {
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn peers(&self, id: WorkspaceId, query: Option<&str>) -> Result<Vec<Workspace>> {
+        self.around(id, query).await.map_err(|error| match error.kind() {
+            ErrorKind::Unexpected => error.with_message("lookup failed"),
+            _ => error,
+        })
+    }
+
+    async fn around(&self, id: WorkspaceId, query: Option<&str>) -> Result<Vec<Workspace>> {
         let own = self.existing(id).await.map_err(gone_is_not_found)?;
         let mut peers = self.inner.store.siblings(&own).await?;
         peers.extend(self.inner.store.children(id).await?);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::register::is_of_this_try;
+use super::{register::is_of_this_try, runtime::Runtime};
 use crate::{
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
@@ -14,7 +14,7 @@ use crate::{
     id::WorkspaceId,
     identity::Credential,
     store::{Condition, clean},
-    workspace::Status,
+    workspace::{Status, Workspace},
 };
 
 /// From this share of failures on, an agent is not well.
@@ -25,6 +25,9 @@ const WELL_BELOW: f64 = 0.1;
 
 /// The most that a workspace can say to have spent, in US cents.
 const SPEND_LIMIT: i64 = 1_000_000_000_000;
+
+/// How many bytes are kept of what an agent works on, and of what failed.
+const LONGEST_TEXT: usize = 16 * 1024;
 
 /// The only runtime state with a meaning: the agent lives and gets nothing done.
 const WEDGED: &str = "wedged";
@@ -84,9 +87,11 @@ fn decide(status: Status, beat: &Heartbeat) -> Option<Change> {
     let online = |payload| Some(Change { to: Status::Online, kind: EventKind::WorkspaceOnline, payload });
     let degraded = |payload| Some(Change { to: Status::Degraded, kind: EventKind::WorkspaceDegraded, payload });
     match status {
-        Status::Online if wedged => degraded(json!({"runtime_state": WEDGED, "sample_error": beat.sample_error})),
+        Status::Online if wedged => {
+            degraded(json!({"runtime_state": WEDGED, "sample_error": short(&beat.sample_error)}))
+        }
         Status::Online if !judges_itself && beat.error_rate >= DEGRADED_FROM => {
-            degraded(json!({"error_rate": beat.error_rate, "sample_error": beat.sample_error}))
+            degraded(json!({"error_rate": beat.error_rate, "sample_error": short(&beat.sample_error)}))
         }
         Status::Degraded if !judges_itself && !wedged && beat.error_rate < WELL_BELOW => online(json!({})),
         Status::Offline => online(json!({})),
@@ -101,12 +106,18 @@ fn condition(beat: &Heartbeat, at: DateTime<Utc>) -> Condition {
     Condition {
         at,
         error_rate: if beat.error_rate.is_finite() { beat.error_rate.clamp(0.0, 1.0) } else { 0.0 },
-        sample_error: clean::text(&beat.sample_error).into(),
+        sample_error: clean::text(short(&beat.sample_error)).into(),
         active_tasks: beat.active_tasks.max(0),
         uptime_seconds: beat.uptime_seconds.max(0),
-        current_task: clean::text(&beat.current_task).into(),
+        current_task: clean::text(short(&beat.current_task)).into(),
         monthly_spend: (spend > 0).then_some(spend),
+        runtime: Runtime::of(beat.runtime_metadata.as_ref()),
     }
+}
+
+/// As much of `text` as is kept of each workspace, in memory and for listeners.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_TEXT)]
 }
 
 impl ControlPlane {
@@ -118,9 +129,8 @@ impl ControlPlane {
     pub async fn heartbeat(&self, id: WorkspaceId, beat: &Heartbeat, credential: Credential) -> Result<HeartbeatReply> {
         let condition = condition(beat, self.now());
         let proven = matches!(credential, Credential::Workspace(owner) if owner.workspace_id == id);
-        let steady = |status, task: &str| *task == *condition.current_task && decide(status, beat).is_none();
+        let steady = |status, known: &Condition| known.says_as_much(&condition) && decide(status, beat).is_none();
         if proven && self.inner.store.memory().beat(id, condition.clone(), steady) {
-            self.hear_runtime(id, beat.runtime_metadata.as_ref());
             self.announce_beat(id, &condition);
             return Ok(HeartbeatReply { inbound_secret: self.deliver_inbound_secret(id, "heartbeat").await });
         }
@@ -149,6 +159,8 @@ impl ControlPlane {
         if !self.inner.store.heartbeat(id, &condition).await.map_err(failed)? {
             return Err(Error::new(ErrorKind::Unauthenticated, "invalid workspace auth token"));
         }
+        // Before anything is judged by it.
+        let runtime_kept = !verified || self.keep_runtime(&before, &condition).await;
         // Who has no token yet is to register. Were it online without one, the way to its first token would be shut.
         let speaks = verified && (before.status != Status::Provisioning || is_of_this_try(credential, &before));
         if let Some(change) = decide(before.status, beat).filter(|_| speaks) {
@@ -158,18 +170,30 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %id, from = %before.status, to = %change.to, "a heartbeat moved it");
                 self.announce(event);
             }
-        } else if speaks {
+        } else if speaks && runtime_kept {
             self.inner.store.memory().track(id, epoch, before.status, condition.clone());
         }
         if before.current_task.as_deref().unwrap_or_default() != &*condition.current_task {
             let payload = json!({"current_task": condition.current_task, "active_tasks": condition.active_tasks});
             self.announce(self.event(EventKind::TaskUpdated, id, payload));
         }
-        self.hear_runtime(id, beat.runtime_metadata.as_ref());
         self.announce_beat(id, &condition);
         // What else the beat brought about is done: that an agent lives matters more than what it is told.
         let inbound_secret = if verified { self.deliver_inbound_secret(id, "heartbeat").await } else { None };
         Ok(HeartbeatReply { inbound_secret })
+    }
+
+    /// Keeps what the runtime does by itself, where the row says otherwise. False where that failed: the next beat tries
+    /// again.
+    async fn keep_runtime(&self, before: &Workspace, condition: &Condition) -> bool {
+        if Runtime::kept(before) == condition.runtime {
+            return true;
+        }
+        let kept = self.inner.store.keep_runtime(before.id, condition.runtime).await;
+        if let Err(error) = &kept {
+            tracing::warn!(workspace.id = %before.id, error = error.detail(), "what a runtime does could not be kept");
+        }
+        kept.is_ok()
     }
 
     fn announce_beat(&self, id: WorkspaceId, condition: &Condition) {
@@ -193,6 +217,15 @@ mod tests {
             runtime_metadata: Some(RuntimeMetadata { capabilities, ..RuntimeMetadata::default() }),
             ..Heartbeat::default()
         }
+    }
+
+    #[test]
+    fn of_long_texts_only_so_much_is_kept() {
+        let long = format!("x{}", "ü".repeat(LONGEST_TEXT));
+        let beat = Heartbeat { current_task: long.clone(), sample_error: long, ..Heartbeat::default() };
+        let kept = condition(&beat, DateTime::UNIX_EPOCH);
+        let half = format!("x{}", "ü".repeat(LONGEST_TEXT / 2 - 1));
+        assert_eq!((&*kept.current_task, &*kept.sample_error), (half.as_str(), half.as_str()));
     }
 
     #[test]

@@ -162,8 +162,13 @@ impl ControlPlane {
         verified: bool,
     ) -> Result<Option<Registered>> {
         let address = url.unwrap_or(if workspace.url.is_empty() { &register.url } else { &workspace.url });
-        let payload = json!({"url": address, "agent_card": register.agent_card, "delivery_mode": delivery_mode});
-        let kind = if to == Status::Online { EventKind::WorkspaceOnline } else { EventKind::AgentCardUpdated };
+        let card = &register.agent_card;
+        let (kind, payload) = if to == Status::Online {
+            let payload = json!({"url": address, "agent_card": card, "delivery_mode": delivery_mode});
+            (EventKind::WorkspaceOnline, payload)
+        } else {
+            (EventKind::AgentCardUpdated, json!({"agent_card": card}))
+        };
         let event = self.event(kind, register.id, payload);
         let registration = Registration {
             id: register.id,

@@ -59,7 +59,7 @@ impl ControlPlane {
                 None => self.inner.store.disable_schedule(schedule.id, "there is no next time").await,
             };
         };
-        if !self.inner.store.claim_run(schedule.id, due, now, next).await? {
+        if !self.inner.store.claim_run(schedule.id, due, now, next).await? || self.keeps_times(&schedule).await? {
             return Ok(());
         }
         let this = self.clone();
@@ -75,6 +75,12 @@ impl ControlPlane {
             drop(place);
         });
         Ok(())
+    }
+
+    /// Whether the agent's runtime keeps its own times, so that it must not be asked as well.
+    async fn keeps_times(&self, schedule: &Schedule) -> Result<bool> {
+        let workspace = self.inner.store.workspace(schedule.workspace_id).await?;
+        Ok(workspace.is_some_and(|workspace| workspace.native_scheduler))
     }
 
     async fn fire(&self, schedule: &Schedule) -> Result<()> {

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use super::{TokenOwner, org_tokens::KnownOrgTokens};
 use crate::{
     id::{TokenId, WorkspaceId},
+    registry::Runtime,
     workspace::{Status, Workspace},
 };
 
@@ -43,6 +44,16 @@ pub(crate) struct Condition {
     pub(crate) uptime_seconds: i64,
     pub(crate) current_task: Box<str>,
     pub(crate) monthly_spend: Option<i64>,
+    pub(crate) runtime: Runtime,
+}
+
+impl Condition {
+    /// Whether this says no more than what was known before, as far as others go by the row: what changed is in it at once.
+    pub(crate) fn says_as_much(&self, later: &Self) -> bool {
+        self.current_task == later.current_task
+            && (self.active_tasks > 0) == (later.active_tasks > 0)
+            && self.runtime == later.runtime
+    }
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -57,6 +68,7 @@ impl Condition {
             uptime_seconds: 0,
             current_task: "".into(),
             monthly_spend: None,
+            runtime: Runtime::default(),
         }
     }
 }
@@ -235,11 +247,11 @@ impl Memory {
         &self,
         id: WorkspaceId,
         condition: Condition,
-        steady: impl FnOnce(Status, &str) -> bool,
+        steady: impl FnOnce(Status, &Condition) -> bool,
     ) -> bool {
         let mut shard = self.shard(id);
         let Some(tracked) = shard.get_mut(&id) else { return false };
-        if !steady(tracked.status, &tracked.condition.current_task) {
+        if !steady(tracked.status, &tracked.condition) {
             return false;
         }
         let monthly_spend = condition.monthly_spend.or(tracked.condition.monthly_spend);
@@ -385,9 +397,11 @@ mod tests {
         let memory = Memory::default();
         assert!(!memory.beat(id(1), condition(1), |_, _| true));
         memory.track(id(1), memory.epoch(id(1)), Status::Online, condition(0));
-        assert!(!memory.beat(id(1), condition(1), |status, task| status != Status::Online || task != "t"));
+        assert!(
+            !memory.beat(id(1), condition(1), |status, known| status != Status::Online || &*known.current_task != "t")
+        );
         assert_eq!(memory.last_heard(id(1)), Some(at(0)));
-        assert!(memory.beat(id(1), condition(1), |status, task| status == Status::Online && task == "t"));
+        assert!(memory.beat(id(1), condition(1), |status, known| status == Status::Online && known.at == at(0)));
         assert_eq!(memory.last_heard(id(1)), Some(at(1)));
         assert_eq!(memory.take_unsaved(), [(id(1), Status::Online, condition(1))]);
         assert!(memory.take_unsaved().is_empty());

@@ -341,6 +341,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (11, "delegations", include_str!("../../migrations/sqlite/0011_delegations.sql")),
     (12, "protocol", include_str!("../../migrations/sqlite/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
+    (16, "runtimes", include_str!("../../migrations/sqlite/0016_runtimes.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -356,6 +357,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (11, "delegations", include_str!("../../migrations/postgres/0011_delegations.sql")),
     (12, "protocol", include_str!("../../migrations/postgres/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
+    (16, "runtimes", include_str!("../../migrations/postgres/0016_runtimes.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {

@@ -27,7 +27,7 @@ macro_rules! select_workspace {
              w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
              w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.budget_limit, \
              w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
-             w.provision_started_at, w.native_session, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
+             w.provision_started_at, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
             $rest
@@ -73,6 +73,13 @@ statements! {
                SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
+    /// As KIN, where the second may be removed.
+    KIN_OF_REMOVED = "WITH RECURSIVE up (start, id, parent_id, depth) AS ( \
+               SELECT id, id, parent_id, 0 FROM workspaces WHERE (id = $1 AND status <> $3) OR id = $2 \
+               UNION \
+               SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
+               WHERE u.depth < 32 \
+           ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
     PROVISIONING = select_supervised!("WHERE status = $1 ORDER BY id");
     /// Those being brought up or to be brought up, and those that were not heard between `$5` and `$6`. Each part is a
     /// range of an index: those who were heard are not read.
@@ -108,7 +115,8 @@ statements! {
                  last_busy_at = CASE WHEN $6 > 0 THEN $3 ELSE last_busy_at END WHERE id = $1 AND status <> $2";
     UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, \
                    updated_at = CASE WHEN status = $5 THEN updated_at ELSE $4 END WHERE id = $1 AND status <> $2";
-    KEEP_RUNTIME = "UPDATE workspaces SET native_session = $2, idle_timeout_seconds = $3 WHERE id = $1";
+    KEEP_RUNTIME = "UPDATE workspaces SET native_session = $2, idle_timeout_seconds = $3, native_scheduler = $4 \
+                    WHERE id = $1";
     TOUCH_OUTBOUND = "UPDATE workspaces SET last_outbound_at = $2 WHERE id = $1";
     DELETE_LAYOUT = "DELETE FROM canvas_layouts WHERE workspace_id = $1";
     PURGE = "DELETE FROM workspaces WHERE id = $1 AND status = $2";
@@ -261,6 +269,16 @@ impl Store {
             on_pool!(self.reader(), |p| sqlx::query_as(CHILDREN).bind(id).bind(Status::Removed).fetch_all(p).await)?;
         rows.iter_mut().for_each(|row| self.memory.refresh(row));
         Ok(rows)
+    }
+
+    /// As [`Store::kin`], where `removed` may be so.
+    pub(crate) async fn kin_of_removed(&self, one: WorkspaceId, removed: WorkspaceId) -> Result<Vec<Kin>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(KIN_OF_REMOVED)
+            .bind(one)
+            .bind(removed)
+            .bind(Status::Removed)
+            .fetch_all(p)
+            .await)?)
     }
 
     /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.
@@ -502,6 +520,7 @@ impl Store {
             .bind(id)
             .bind(runtime.native_session)
             .bind(runtime.idle_timeout_seconds)
+            .bind(runtime.native_scheduler)
             .execute(p)
             .await
             .map(drop))?;

@@ -41,7 +41,7 @@ pub(crate) fn start(control_plane: &ControlPlane) {
             async move { this.sweep_orphans(&strays).await }
         });
     }
-    every(control_plane, "schedules", config.schedule_tick, |this| async move { this.run_schedules().await });
+    every(control_plane, "scheduler", config.schedule_tick, |this| async move { this.run_schedules().await });
     every(control_plane, "approvals", config.approval_tick, |this| async move { this.expire_approvals().await });
     every(control_plane, "values", VALUES_TICK, |this| async move { this.purge_values().await });
     every(control_plane, "telemetry", config.telemetry_tick, |this| async move { this.save_telemetry().await });

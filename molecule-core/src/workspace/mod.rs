@@ -116,6 +116,8 @@ row! {
         pub provision_started_at: Option<DateTime<Utc>>,
         /// Its runtime keeps messages that come while it is busy.
         pub native_session: bool,
+        /// Its runtime keeps its own times: schedules ask it for nothing.
+        pub native_scheduler: bool,
         /// How long its agent may show no sign of life during a call, where its runtime says so.
         pub idle_timeout_seconds: Option<i32>,
         /// When it was made.

@@ -105,3 +105,20 @@ async fn a_hibernation_that_was_interrupted_is_finished() {
     assert_eq!(fleet.events(id).await.last().unwrap(), "WORKSPACE_HIBERNATED");
     fleet.down().await;
 }
+
+#[tokio::test]
+async fn that_an_agent_begins_to_work_or_ends_is_in_its_row_at_once() {
+    let fleet = swept_often().await;
+    let (id, token) = fleet.create_external("e").await;
+    let kept = async || {
+        let pool = gate::sqlite(fleet.control_plane.store()).expect("it is SQLite");
+        let tasks = sqlx::query_scalar("SELECT active_tasks FROM workspaces WHERE id = $1").bind(id);
+        let tasks: i32 = tasks.fetch_one(pool).await.unwrap();
+        tasks
+    };
+    for (tasks, expected) in [(0, 0), (0, 0), (0, 0), (2, 2), (2, 2), (3, 2), (0, 0)] {
+        beat(&fleet, id, &token, tasks).await;
+        assert_eq!(kept().await, expected, "after {tasks}");
+    }
+    fleet.down().await;
+}

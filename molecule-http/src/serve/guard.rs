@@ -1,6 +1,6 @@
 //! Extractors: they read a request, ask the library's gates, and refuse in the contract's words.
 
-use std::{convert::Infallible, error::Error as _};
+use std::{convert::Infallible, error::Error as _, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -20,6 +20,9 @@ use molecule_core::{
 use serde::de::DeserializeOwned;
 
 use super::{edge::Recognised, error::ApiError, named::Named, origin, state::AppState};
+
+/// How long a request body may take to come. What let the request in may be worth nothing by then.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The most that a request body may hold, where its route says nothing else.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
@@ -44,13 +47,28 @@ impl FromRequestParts<AppState> for Presented {
         if let Some(presented) = parts.extensions.get() {
             return Ok(*presented);
         }
-        let credential = credential(parts, state).await?;
-        // Without the listener's word nothing is taken for local, and neither is what another site makes a browser do.
-        let local = parts.extensions.get() == Some(&Exposure::Loopback) && origin::is_own(&parts.headers);
-        let exposure = if local { Exposure::Loopback } else { Exposure::Network };
-        let presented = Self { credential, exposure };
+        let presented = Self { credential: credential(parts, state).await?, exposure: exposure(parts) };
         parts.extensions.insert(presented);
         Ok(presented)
+    }
+}
+
+/// From where the request can have come. Without the listener's word nothing is taken for local, and neither is what
+/// another site makes a browser do.
+fn exposure(parts: &Parts) -> Exposure {
+    let local = parts.extensions.get() == Some(&Exposure::Loopback) && origin::is_own(&parts.headers);
+    if local { Exposure::Loopback } else { Exposure::Network }
+}
+
+/// From where the request can have come, where what it presents is judged by its route.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received(pub(crate) Exposure);
+
+impl FromRequestParts<AppState> for Received {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
+        Ok(Self(exposure(parts)))
     }
 }
 
@@ -148,7 +166,10 @@ impl FromRequest<AppState> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
+        let Ok(body) = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await else {
+            return Err(ApiError(Error::invalid("the request body did not come within 30 seconds")));
+        };
+        body.map(Self).map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
             ApiError(if too_large {
                 Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL};
+use axum::http::{
+    HeaderMap,
+    header::{COOKIE, SEC_WEBSOCKET_PROTOCOL},
+};
 use molecule_core::{
     Error, ErrorKind,
     id::WorkspaceId,
-    identity::{Caller, Exposure},
+    identity::{Caller, Credential, Exposure},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,6 +25,9 @@ const OF_ONE: usize = 16;
 
 /// How often a listener's credential is looked at again.
 pub(crate) const RECHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long one piece may take to leave for a listener.
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The protocol that is spoken on `/ws`, and what goes before a token among the protocols that a browser offers.
 pub(crate) const PROTOCOL: &str = "molecule";
@@ -91,15 +97,28 @@ pub(crate) enum Wish {
 /// Who listens, by what it showed: it is looked at again and again, since it may be worth nothing any more.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    bearer: Option<SecretString>,
+    shown: Shown,
     exposure: Exposure,
     wish: Wish,
 }
 
+/// What a listener shows. Cookies that another site had sent did not get as far as here.
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    Bearer(SecretString),
+    Cookies(SecretString),
+}
+
 impl Admission {
     pub(crate) fn new(headers: &HeaderMap, exposure: Exposure, wish: Wish) -> Self {
-        let bearer = guard::bearer(headers).or_else(|| offered_bearer(headers)).map(SecretString::from);
-        Self { bearer, exposure, wish }
+        let bearer = guard::bearer(headers).or_else(|| offered_bearer(headers));
+        let cookies = || headers.get(COOKIE).and_then(|cookies| cookies.to_str().ok());
+        let shown = match bearer {
+            Some(bearer) => Shown::Bearer(bearer.into()),
+            None => cookies().map_or(Shown::Nothing, |cookies| Shown::Cookies(cookies.into())),
+        };
+        Self { shown, exposure, wish }
     }
 
     /// Who it is.
@@ -108,7 +127,11 @@ impl Admission {
     /// Where it may not listen, and where the store cannot tell.
     pub(crate) async fn admit(&self, app: &AppState) -> Result<Caller, Error> {
         let control_plane = &app.control_plane;
-        let credential = control_plane.authenticate(self.bearer.as_ref().map(ExposeSecret::expose_secret)).await?;
+        let credential = match &self.shown {
+            Shown::Nothing => Credential::Absent,
+            Shown::Bearer(bearer) => control_plane.authenticate(Some(bearer.expose_secret())).await?,
+            Shown::Cookies(cookies) => control_plane.authenticate_session(cookies.expose_secret()).await?,
+        };
         match &self.wish {
             Wish::Feed { claimed } => control_plane.admit_listener(credential, claimed.as_deref(), self.exposure).await,
             Wish::Workspace(id) => control_plane.admit_to_workspace(credential, *id, self.exposure),

@@ -1,5 +1,6 @@
 //! `molecule serve`: the server.
 
+mod accept;
 mod backend;
 mod data_dir;
 mod detach;
@@ -146,10 +147,7 @@ fn serve(
     let mut servers = JoinSet::new();
     for (listener, exposure) in listeners {
         let router: Router = router.clone().layer(Extension(exposure));
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let stop = stop.clone();
-        servers
-            .spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await });
+        servers.spawn(accept::serve(listener, router, accept::HEAD_WITHIN, stop.clone()));
     }
     servers
 }
@@ -270,6 +268,11 @@ fn exposure_of(ip: IpAddr) -> Exposure {
     if ip.is_loopback() { Exposure::Loopback } else { Exposure::Network }
 }
 
+/// How often what heartbeats left in memory is saved: other servers go by that, and agents beat every 30 seconds at most.
+fn saved_every(external_silence: Duration, default: Duration) -> Duration {
+    default.min(external_silence / 4)
+}
+
 fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_token: SecretString) -> Config {
     let port = address.port();
     let reachable = match chosen {
@@ -278,6 +281,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         _ => format!("http://{address}"),
     };
     let default = Config::default();
+    let external_silence = settings.external_silence.unwrap_or(default.external_silence);
     Config {
         platform_url: settings.platform_url.clone().unwrap_or(reachable),
         admin_token: settings.admin_token.clone(),
@@ -288,7 +292,8 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         address_policy: settings.address_policy,
         workspace_roots: settings.workspace_roots.clone(),
         templates: templates::open(settings),
-        external_silence: settings.external_silence.unwrap_or(default.external_silence),
+        external_silence,
+        telemetry_tick: saved_every(external_silence, default.telemetry_tick),
         provision_timeout: settings.provision_timeout,
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
         timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),
@@ -298,5 +303,18 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),
         activity_tick: settings.activity_tick.unwrap_or(default.activity_tick),
         ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_heard_is_saved_well_before_others_take_it_for_silence() {
+        let seconds = Duration::from_secs;
+        for (silence, expected) in [(90, 22_500), (3600, 30_000), (60, 15_000), (2, 500)] {
+            assert_eq!(saved_every(seconds(silence), seconds(30)).as_millis(), expected, "{silence}");
+        }
     }
 }

@@ -20,7 +20,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::server::{Reply, Server, Setup, until};
+use crate::{
+    server::{Reply, Server, Setup, until},
+    socket::Feed,
+};
 
 /// A control plane that signs people in: `mol=good` is a member, others are told in different ways that they are none.
 struct Upstream {
@@ -179,4 +182,39 @@ async fn a_control_plane_that_is_away_is_no_wrong_session() {
         (status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_is_signed_in_hears_what_happens() {
+    let upstream = Upstream::start().await;
+    let server =
+        Setup::none().env("CP_UPSTREAM_URL", &upstream.url).env("MOLECULE_ORG_SLUG", "acme & co").start().await;
+    let (id, token) = server.create_external("a", None).await;
+    let own = server.url();
+    let mut feed = Feed::with_headers(&server, &[("cookie", "mol=good"), ("origin", &own)]).await.unwrap();
+    assert_eq!(server.beat(&id, &token).await.status, 200);
+    assert_eq!(feed.next_of("WORKSPACE_ONLINE").await["workspace_id"], id);
+    for (headers, status) in [
+        (vec![("cookie", "mol=unknown"), ("origin", own.as_str())], 401),
+        (vec![("cookie", "mol=good"), ("origin", "https://evil.example")], 403),
+        (vec![("cookie", "mol=good")], 403),
+        // A session is no agent.
+        (vec![("cookie", "mol=good"), ("origin", own.as_str()), ("x-workspace-id", id.as_str())], 401),
+    ] {
+        let refused = Feed::with_headers(&server, &headers).await.expect_err("it is refused");
+        assert_eq!(refused.status, status, "{headers:?}");
+    }
+    let stream = async |cookie: &str| {
+        let path = format!("{own}/workspaces/{id}/events/stream");
+        server.client().get(path).header("cookie", cookie).send().await.unwrap()
+    };
+    let mut heard = stream("mol=good").await;
+    assert_eq!(heard.status(), 200);
+    assert_eq!(heard.chunk().await.unwrap().as_deref(), Some(b": ping\n\n".as_slice()));
+    assert_eq!(stream("mol=stranger").await.status(), 401);
+    // A bearer is judged by itself: who signs people in is not asked.
+    upstream.broken.store(true, Ordering::SeqCst);
+    let offered = format!("molecule, molecule.bearer.{}", server.token());
+    let protocols = [("sec-websocket-protocol", offered.as_str()), ("cookie", "x=y"), ("origin", &own)];
+    Feed::with_headers(&server, &protocols).await.unwrap();
 }

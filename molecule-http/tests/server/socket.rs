@@ -27,13 +27,17 @@ impl Feed {
     }
 
     async fn try_open(server: &Server, agent: Option<&str>, token: Option<&str>) -> Result<Self, Reply> {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let agent = agent.map(|agent| ("x-workspace-id", agent));
+        let headers: Vec<_> = agent.into_iter().chain(bearer.as_deref().map(|it| ("authorization", it))).collect();
+        Self::with_headers(server, &headers).await
+    }
+
+    /// Listens with exactly these headers.
+    pub(crate) async fn with_headers(server: &Server, headers: &[(&'static str, &str)]) -> Result<Self, Reply> {
         let mut request = format!("{}/ws", server.url().replace("http", "ws")).into_client_request().unwrap();
-        let value = |text: String| HeaderValue::from_str(&text).unwrap();
-        if let Some(agent) = agent {
-            request.headers_mut().insert("x-workspace-id", value(agent.to_owned()));
-        }
-        if let Some(token) = token {
-            request.headers_mut().insert("authorization", value(format!("Bearer {token}")));
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
         match connect_async(request).await {
             Ok((stream, _)) => Ok(Self(stream)),
@@ -179,6 +183,33 @@ async fn an_agent_hears_of_those_it_may_talk_to_until_it_is_removed() {
 }
 
 #[tokio::test]
+async fn an_agent_hears_that_others_were_removed() {
+    let server = Setup::none().start().await;
+    let (lead, lead_token) = server.create_external("lead", None).await;
+    // Below a lead of its own, since those at the top may all talk to one another.
+    let (elsewhere, _) = server.create_external("elsewhere", None).await;
+    let (far, far_token) = server.create_external("far", Some(&elsewhere)).await;
+    let mut members = Vec::new();
+    for name in ["one", "two"] {
+        members.push(server.create_external(name, Some(&lead)).await);
+    }
+    let below = server.create_external("below", Some(&members[0].0)).await;
+    let mut far_feed = Feed::open(&server, Some(&far), Some(&far_token)).await;
+    let mut lead_feed = Feed::open(&server, Some(&lead), Some(&lead_token)).await;
+    let mut sibling = Feed::open(&server, Some(&members[1].0), Some(&members[1].1)).await;
+    for (id, also_by) in [(&below.0, None), (&members[0].0, Some(&mut sibling))] {
+        assert_eq!(server.delete(&format!("/workspaces/{id}?confirm=true")).await.status, 200);
+        for feed in [Some(&mut lead_feed), also_by].into_iter().flatten() {
+            assert_eq!(feed.next_of("WORKSPACE_REMOVED").await["workspace_id"], id.as_str());
+        }
+    }
+    // Who could not talk to them hears of none.
+    assert_eq!(server.beat(&far, &far_token).await.status, 200);
+    let heard = far_feed.event().await;
+    assert_eq!((&heard["event"], &heard["workspace_id"]), (&json!("WORKSPACE_ONLINE"), &json!(far)), "{heard}");
+}
+
+#[tokio::test]
 async fn nobody_else_hears_anything() {
     let server = Setup::none().start().await;
     let (one, one_token) = server.create_external("one", None).await;
@@ -267,16 +298,21 @@ async fn who_says_too_much_or_never_reads_is_let_go_and_nobody_else_notices() {
     let deaf = Feed::open(&server, None, Some(&server.token())).await;
     let mut hears = Feed::open(&server, None, Some(&server.token())).await;
     // More than the buffers of both ends hold.
-    for round in 0..60 {
-        let task = format!("{round} {}", "x".repeat(500_000));
-        let body = json!({"workspace_id": id, "current_task": task}).to_string();
-        let beat = server.send(reqwest::Method::POST, "/registry/heartbeat", Some(&token), body).await;
-        assert_eq!(beat.status, 200);
-        while hears.event().await["event"] != "TASK_UPDATED" {}
+    for _ in 0..60 {
+        say_much(&server, &id, &token).await;
+        hears.next_of("AGENT_CARD_UPDATED").await;
     }
     drop(hears);
     nobody_listens(&server).await;
     drop(deaf);
+}
+
+/// Has half a megabyte be told of the workspace.
+pub(crate) async fn say_much(server: &Server, id: &str, token: &str) {
+    let card = json!({"text": "x".repeat(500_000)});
+    let body = json!({"workspace_id": id, "agent_card": card}).to_string();
+    let said = server.send(reqwest::Method::POST, "/registry/update-card", Some(token), body).await;
+    assert_eq!(said.status, 200);
 }
 
 /// Waits until the gauge says that every feed is over.

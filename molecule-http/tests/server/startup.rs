@@ -165,3 +165,14 @@ async fn a_folder_is_one_servers_at_a_time() {
     server.kill9();
     server.start_again().await;
 }
+
+#[tokio::test]
+async fn a_variable_that_is_set_and_empty_says_nothing() {
+    let server = ["RATE_LIMIT", "PROVISION_TIMEOUT_SECONDS", "REMOTE_LIVENESS_STALE_AFTER", "DATABASE_URL", "PORT"]
+        .into_iter()
+        .fold(Setup::none(), |setup, name| setup.env(name, ""))
+        .start()
+        .await;
+    let reply = server.ask(reqwest::Method::GET, "/nowhere", &[], "").await;
+    assert_eq!(reply.headers["x-ratelimit-limit"], "600", "as without it");
+}

@@ -9,6 +9,7 @@ use crate::{
     process::PATIENCE,
     refused::assert_tells_nothing,
     server::{Server, Setup, until},
+    socket::say_much,
     support,
 };
 
@@ -159,4 +160,26 @@ async fn a_stream_is_for_those_who_may_hear_and_ends_when_they_may_not() {
     server.terminate();
     while operators.piece().await.is_some() {}
     assert_eq!(server.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_never_read_holds_nothing_for_long() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut deaf = Vec::new();
+    for _ in 0..16 {
+        deaf.push(Stream::open(&server, &id, &token, None).await);
+    }
+    for _ in 0..40 {
+        say_much(&server, &id, &token).await;
+    }
+    // Their places are free again, although all of them stand.
+    let path = format!("/workspaces/{id}/events/stream");
+    until("there is room again", async || {
+        let http = http_client::build(Timeouts { connect: PATIENCE, total: None }).unwrap();
+        let answer = http.get(format!("{}{path}", server.url())).bearer_auth(&token).send().await.unwrap();
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    drop(deaf);
 }

@@ -3,6 +3,7 @@
 mod a2a;
 mod access;
 mod activity;
+mod catalogue;
 mod changes;
 mod creating;
 mod events;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case<Server>> {
         registry::cases(),
         inbound_secret::cases(),
         events::cases(),
+        catalogue::cases(),
         lifecycle::cases(),
         activity::cases(),
         a2a::cases(),

@@ -43,6 +43,7 @@ cases! {
             uptime_seconds: 0,
             current_task: "".into(),
             monthly_spend: None,
+        runtime: crate::registry::Runtime::default(),
         };
         assert!(store.heartbeat(new.id, &busy).await.unwrap());
         assert!(!store.claim_for_hibernation(new.id, step, false, at(2)).await.unwrap());

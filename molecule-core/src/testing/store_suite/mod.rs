@@ -120,6 +120,7 @@ fn beat(seconds: i64) -> Condition {
         uptime_seconds: 3,
         current_task: "".into(),
         monthly_spend: None,
+        runtime: crate::registry::Runtime::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::HeaderMap,
     response::Response,
@@ -22,17 +22,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Claimed, Presented},
-    listeners::{Admission, PROTOCOL, Place, RECHECK_EVERY, Wish},
+    guard::{Claimed, Received},
+    listeners::{Admission, PROTOCOL, Place, RECHECK_EVERY, WRITE_DEADLINE, Wish},
     state::AppState,
 };
 
 /// How often a listener is asked whether it lives, and how long it may say nothing.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const LONGEST_SILENCE: Duration = Duration::from_secs(75);
-
-/// How long one frame may take to leave.
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long an answer to "may this agent hear of that workspace" holds.
 const ACCESS_HOLDS: Duration = Duration::from_secs(5);
@@ -52,12 +49,12 @@ const TRY_AGAIN_LATER: u16 = 1013;
         (status = 503, body = ErrorView)))]
 pub(crate) async fn connect(
     State(app): State<AppState>,
-    presented: Presented,
+    Received(exposure): Received,
     Claimed(claimed): Claimed,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
-    let admission = Admission::new(&headers, presented.exposure, Wish::Feed { claimed });
+    let admission = Admission::new(&headers, exposure, Wish::Feed { claimed });
     let agent = match admission.admit(&app).await? {
         Caller::Operator => None,
         Caller::Workspace(id) => Some(id),
@@ -74,13 +71,29 @@ pub(crate) async fn connect(
 }
 
 async fn serve(app: AppState, agent: Option<WorkspaceId>, admission: Admission, _place: Place, mut socket: WebSocket) {
-    app.metrics.websockets.inc();
+    let counted = Counted::new(&app);
     let why = feed(&app, agent, &admission, &mut socket).await;
-    app.metrics.websockets.dec();
+    drop(counted);
     if let Some((code, reason)) = why {
         let frame = CloseFrame { code, reason: reason.into() };
         // The peer may be gone; there is nobody left to tell.
         let _ = tokio::time::timeout(WRITE_DEADLINE, socket.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// One more in the metrics, however it ends.
+struct Counted<'a>(&'a AppState);
+
+impl<'a> Counted<'a> {
+    fn new(app: &'a AppState) -> Self {
+        app.metrics.websockets.inc();
+        Self(app)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.websockets.dec();
     }
 }
 
@@ -92,7 +105,7 @@ async fn feed(
     socket: &mut WebSocket,
 ) -> Option<(u16, &'static str)> {
     let mut listener = app.control_plane.listen();
-    let mut allowed = Allowed::default();
+    let mut allowed = Allowed { answers: HashMap::new(), cleared: Instant::now() };
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut recheck = tokio::time::interval(RECHECK_EVERY);
     for ticks in [&mut ping, &mut recheck] {
@@ -103,12 +116,8 @@ async fn feed(
         let mut removed = false;
         let message = tokio::select! {
             () = app.stop.cancelled() => return Some((GOING_AWAY, "the server goes down")),
-            _ = ping.tick() => {
-                if last_word.elapsed() > LONGEST_SILENCE {
-                    return None;
-                }
-                Message::Ping(Bytes::new())
-            }
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+            () = tokio::time::sleep_until(last_word + LONGEST_SILENCE) => return None,
             _ = recheck.tick() => {
                 if admission.holds(app).await {
                     continue;
@@ -126,7 +135,8 @@ async fn feed(
                 Ok(announcement) if allowed.may_hear(app, agent, &announcement).await => {
                     let event = &announcement.event;
                     removed = agent.is_some() && event.workspace_id == agent && event.kind == EventKind::WorkspaceRemoved;
-                    Message::Text(announcement.frame.as_ref().into())
+                    // Not copied, however many listen; JSON is always text.
+                    Message::Text(Utf8Bytes::try_from(announcement.frame.clone()).unwrap_or_default())
                 }
                 Ok(_) => continue,
                 Err(ListenerEnd::FellBehind) => return Some((TRY_AGAIN_LATER, "fell behind; read the state anew")),
@@ -143,23 +153,35 @@ async fn feed(
 }
 
 /// Remembers for a moment which workspaces an agent may hear of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Allowed {
     answers: HashMap<WorkspaceId, (Instant, bool)>,
+    cleared: Instant,
 }
 
 impl Allowed {
     async fn may_hear(&mut self, app: &AppState, agent: Option<WorkspaceId>, announcement: &Announcement) -> bool {
         let Some(agent) = agent else { return true };
         let Some(subject) = announcement.event.workspace_id else { return false };
-        if let Some((since, answer)) = self.answers.get(&subject)
-            && since.elapsed() < ACCESS_HOLDS
-        {
-            return *answer;
+        let removed = announcement.event.kind == EventKind::WorkspaceRemoved;
+        match self.answers.get(&subject) {
+            // Who heard of it until now hears of its end: its row may be gone already.
+            Some((_, true)) if removed => return true,
+            Some((since, answer)) if !removed && since.elapsed() < ACCESS_HOLDS => return *answer,
+            _ => {}
         }
-        self.answers.retain(|_, (since, _)| since.elapsed() < ACCESS_HOLDS);
+        if self.cleared.elapsed() >= ACCESS_HOLDS {
+            self.answers.retain(|_, (since, _)| since.elapsed() < ACCESS_HOLDS);
+            self.cleared = Instant::now();
+        }
+        let core = &app.control_plane;
+        let answer = if removed {
+            core.could_communicate(agent, subject).await
+        } else {
+            core.can_communicate(agent, subject).await
+        };
         // A store that is away tells nobody anything.
-        let answer = app.control_plane.can_communicate(agent, subject).await.unwrap_or(false);
+        let answer = answer.unwrap_or(false);
         self.answers.insert(subject, (Instant::now(), answer));
         answer
     }

@@ -19,19 +19,25 @@ use molecule_core::{
     id::{EventId, WorkspaceId},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 
 use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
-    guard::{Id, Presented},
-    listeners::{Admission, Place, RECHECK_EVERY, Wish},
+    guard::{Id, Received},
+    listeners::{Admission, Place, RECHECK_EVERY, WRITE_DEADLINE, Wish},
     state::AppState,
 };
 
 /// How often a stream says that it is there, so that proxies keep it.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING: &str = ": ping\n\n";
+
+/// How many pieces wait for a listener that is slow to take them.
+const READ_AHEAD: usize = 16;
 
 /// How far back a listener that comes again can begin.
 const REPLAY: u32 = 100;
@@ -46,13 +52,14 @@ const REPLAY: u32 = 100;
 pub(crate) async fn stream(
     State(app): State<AppState>,
     Id(id): Id,
-    presented: Presented,
+    Received(exposure): Received,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let admission = Admission::new(&headers, presented.exposure, Wish::Workspace(id));
+    let admission = Admission::new(&headers, exposure, Wish::Workspace(id));
     admission.admit(&app).await?;
     app.control_plane.existing(id).await.map_err(|error| match error.kind() {
         ErrorKind::Removed => molecule_core::Error::not_found("workspace not found"),
+        ErrorKind::Unexpected => error.with_message("failed to verify workspace"),
         _ => error,
     })?;
     let place = app.listeners.enter(Some(id))?;
@@ -66,10 +73,13 @@ pub(crate) async fn stream(
         ticks
     };
     let (ping, recheck) = (every(PING_EVERY), every(RECHECK_EVERY));
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    let sockets = app.sockets.clone();
     let feed = Feed { app, id, admission, _place: place, listener, ping, recheck, waiting, told, over: false };
-    let body = Body::from_stream(stream::unfold(feed, |mut feed| async move {
-        let text = feed.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), feed))
+    sockets.spawn(feed.drive(sender));
+    let body = Body::from_stream(stream::unfold(receiver, |mut receiver| async move {
+        let text = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), receiver))
     }));
     let fixed = |text| HeaderValue::from_static(text);
     let headers = [
@@ -116,6 +126,21 @@ struct Feed {
 }
 
 impl Feed {
+    /// Sends piece after piece, until there is no more or its listener is gone, or takes nothing any more: it must not be
+    /// what keeps events in memory.
+    async fn drive(mut self, sender: mpsc::Sender<String>) {
+        loop {
+            let text = tokio::select! {
+                text = self.next() => text,
+                () = sender.closed() => None,
+            };
+            let Some(text) = text else { return };
+            if !matches!(tokio::time::timeout(WRITE_DEADLINE, sender.send(text)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
     /// The next piece of the stream; none at its end.
     async fn next(&mut self) -> Option<String> {
         loop {

@@ -1,5 +1,6 @@
 //! Agents that report in.
 
+mod finding;
 mod heartbeat;
 mod joining;
 mod membership;
@@ -8,5 +9,5 @@ use crate::{case::Case, http::Server};
 
 /// All of them.
 pub(super) fn cases() -> Vec<Case<Server>> {
-    [joining::cases(), heartbeat::cases(), membership::cases()].into_iter().flatten().collect()
+    [joining::cases(), heartbeat::cases(), membership::cases(), finding::cases()].into_iter().flatten().collect()
 }
