@@ -19,6 +19,8 @@ pub struct Config {
     pub development: bool,
     /// Whoever is let in may be given a token of any workspace, as tests need it. Development does the same.
     pub test_tokens: bool,
+    /// Agents may message their users by a tool of the control plane.
+    pub tools_message_users: bool,
     /// Who signs people in, where somebody does.
     pub sessions: Option<SessionSource>,
     /// Which addresses agents may name as theirs.
@@ -85,6 +87,7 @@ impl Default for Config {
             operator_token: None,
             development: false,
             test_tokens: false,
+            tools_message_users: false,
             sessions: None,
             address_policy: Policy::Strict,
             workspace_roots: Vec::new(),

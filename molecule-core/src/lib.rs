@@ -68,6 +68,7 @@
 //! | [`secrets`] | what agents are given in their environment, and how it is kept |
 //! | [`store`] | the database |
 //! | [`error`] | the one error type |
+//! | [`tools`] | what agents may call over the Model Context Protocol |
 //! | [`templates`] | what workspaces are made from, and which provider serves which model |
 //! | [`clock`], [`id`] | time, randomness and ids, which are parameters |
 //! | [`http_client`] | the one HTTP client |
@@ -137,6 +138,8 @@ pub mod sweep;
 pub mod templates;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(any(feature = "server", feature = "mcp"))]
+pub mod tools;
 #[cfg(feature = "server")]
 pub mod workspace;
 #[cfg(feature = "server")]

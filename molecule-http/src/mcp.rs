@@ -25,7 +25,7 @@ Exit codes:
 
 /// Runs until the client closes its end; the exit codes are those of `molecule-mcp`.
 pub(crate) async fn run() -> ExitCode {
-    let options = Options::read(paths::environment);
+    let options = Options::read(paths::environment, std::env::current_dir().ok());
     let level = if options.is_verbose { Level::INFO } else { Level::WARN };
     // A second start in one process, as in tests, keeps the first.
     let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).event_format(Prefixed).try_init();

@@ -13,13 +13,13 @@ use crate::runtime::runtime;
 #[pyfunction]
 #[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
 pub(crate) fn is_mcp_verbose() -> bool {
-    Options::read(|name| std::env::var(name).ok()).is_verbose
+    Options::read(|name| std::env::var(name).ok(), std::env::current_dir().ok()).is_verbose
 }
 
 #[pyfunction]
 #[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
 pub(crate) fn run_mcp(py: Python<'_>) -> (u8, String) {
-    let options = Options::read(|name| std::env::var(name).ok());
+    let options = Options::read(|name| std::env::var(name).ok(), std::env::current_dir().ok());
     let run = || runtime()?.block_on(mcp::run(&options, Arc::new(SystemEntropy), mcp::stdio));
     let ended: Result<(), mcp::Failure> = py.detach(run);
     ended.map_or_else(|failure| (failure.code, failure.message), |()| (0, String::new()))

@@ -55,7 +55,9 @@ class Platform:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(time.monotonic(), self.path, headers, json.loads(body) if body else None)
+                is_json = headers.get("content-type", "").startswith("application/json")
+                said = json.loads(body) if is_json else body or None
+                request = Request(time.monotonic(), self.path, headers, said)
                 with platform.lock:
                     platform.requests.append(request)
                     given = platform.at.get(self.path.partition("?")[0])

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mcp import ClientSession
 
 from .conftest import PATIENCE, Server, until
-from .test_mcp import TOOLS, session, variables
+from .test_bridge import drive as drive_at_the_server
+from .test_mcp import COMMAND, TOOLS, call, drive, session, variables
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-agent.md").read_text()
 
@@ -64,6 +66,15 @@ def test_the_agent_that_answers(open_server: Server, tmp_path: Path) -> None:
         answer = open_server.http.post(f"/workspaces/{workspace['WORKSPACE_ID']}/a2a", json=request)
         assert answer.status_code == 200, answer.text
         assert answer.json()["result"]["parts"][0]["text"] == "You said: Good morning"
+
+        asker = open_server.create("asks")
+
+        async def test(client: ClientSession) -> None:
+            said = await call(client, "delegate_task", workspace_id=workspace["WORKSPACE_ID"], task="Good evening")
+            assert said == "You said: Good evening"
+
+        drive_at_the_server(open_server, asker, test)
+        drive(COMMAND, variables(tmp_path / "asker", **asker), test)
 
 
 def test_the_configuration(server: Server, tmp_path: Path) -> None:

@@ -247,6 +247,43 @@ def test_peers_are_listed_and_history_and_words_to_the_user_are_kept(server: Ser
     assert [row["method"] for row in rows] == ["notify"]
 
 
+def test_files_go_along_with_words_to_the_user(platform: Platform, tmp_path: Path) -> None:
+    uploads, notify = f"/workspaces/{ID}/chat/uploads", f"/workspaces/{ID}/notify"
+    environment = variables(tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken")
+    # The folder for temporary files is elsewhere.
+    (project := tmp_path / "project").mkdir()
+    environment["TMPDIR"] = str(project)
+    (project / "plan.txt").write_text("first this, then that")
+    (project / "b.bin").write_bytes(b"\x00\xff")
+    (tmp_path / "private.txt").write_text("nobody's business")
+
+    async def test(client: ClientSession) -> None:
+        async def send(*names: str) -> str:
+            paths = [str(project / name) for name in names]
+            return await call(client, "send_message_to_user", message="Here", attachments=paths)
+
+        kept = [{"uri": f"workspace:/w/{n}", "name": n, "mimeType": "text/plain", "size": 2} for n in "ab"]
+        platform.at[uploads] = answer({"files": kept})
+        assert await send("plan.txt", "b.bin") == "Message sent to user with 2 attachment(s)"
+        (upload,), (told,) = platform.asked(uploads), platform.asked(notify)
+        assert upload.headers["content-type"].startswith("multipart/form-data; boundary=")
+        parts = [b'name="files"; filename="plan.txt"', b"first this, then that", b'filename="b.bin"', b"\x00\xff"]
+        assert all(part in upload.body for part in parts)
+        assert told.body == {"message": "Here", "attachments": kept}
+
+        platform.at[uploads] = answer({"error": "workspace url not registered yet"}, 503)
+        assert await send("b.bin") == "Error: chat/uploads returned 503: workspace url not registered yet"
+        assert await send("none") == f"Error: attachment not found: {project / 'none'}"
+        assert (await send("../private.txt")).startswith("Error: attachment not allowed: ")
+        said = await call(client, "send_message_to_user", message="Here", attachments="plan.txt")
+        assert said == "Error: attachments must be a list of strings"
+        assert len(platform.asked(notify)) == 1
+
+    for command in [PYTHON, COMMAND]:
+        platform.requests.clear()
+        drive(command, environment, test)
+
+
 def test_calls_run_side_by_side(server: Server, tmp_path: Path) -> None:
     workspace = server.create("side-by-side")
 

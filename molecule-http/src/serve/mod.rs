@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod installation;
 mod listeners;
+mod mcp;
 mod metrics;
 mod named;
 mod operator_token;
@@ -44,7 +45,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
-use self::{backend::Chosen, edge::Edge, listeners::Listeners, metrics::Metrics, settings::Settings, state::AppState};
+use self::{
+    backend::Chosen, edge::Edge, listeners::Listeners, mcp::Sdk, metrics::Metrics, settings::Settings, state::AppState,
+};
 use crate::logging;
 
 /// How long requests, sockets and tasks under way may take to end, each, on the way down.
@@ -93,6 +96,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         control_plane: control_plane.clone(),
         metrics: Metrics::new()?,
         edge: Arc::new(edge),
+        mcp: Sdk::new(control_plane.clone(), stop.clone()),
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         listeners: Listeners::default(),
@@ -288,6 +292,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         operator_token: Some(operator_token),
         development: settings.development,
         test_tokens: settings.edge.test_tokens(),
+        tools_message_users: settings.edge.mcp_allow_send_message(),
         sessions: settings.edge.sessions(),
         address_policy: settings.address_policy,
         workspace_roots: settings.workspace_roots.clone(),

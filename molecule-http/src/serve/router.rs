@@ -106,6 +106,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(routes::events::list_of))
         .routes(routes!(routes::stream::stream))
         .routes(routes!(routes::socket::connect))
+        .routes(routes!(routes::mcp::call))
+        .routes(routes!(routes::mcp::stream))
 }
 
 /// The OpenAPI document of every route, as JSON.
@@ -166,17 +168,20 @@ mod tests {
     use crate::serve::{
         edge::{Edge, args::EdgeArgs},
         listeners::Listeners,
+        mcp::Sdk,
         metrics::Metrics,
     };
 
     #[tokio::test]
     async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
         let store = Store::connect("sqlite::memory:").await.unwrap();
+        let (control_plane, stop) = (ControlPlane::builder(store).build().unwrap(), CancellationToken::new());
         let state = AppState {
-            control_plane: ControlPlane::builder(store).build().unwrap(),
+            mcp: Sdk::new(control_plane.clone(), stop.clone()),
+            control_plane,
             metrics: Metrics::new().unwrap(),
             edge: Arc::new(Edge::new(&EdgeArgs::default(), None, true).unwrap()),
-            stop: CancellationToken::new(),
+            stop,
             sockets: TaskTracker::new(),
             listeners: Listeners::default(),
             external_url: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use molecule_core::ControlPlane;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{edge::Edge, listeners::Listeners, metrics::Metrics};
+use super::{edge::Edge, listeners::Listeners, mcp::Sdk, metrics::Metrics};
 
 /// Cheap to clone: every field is a handle.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct AppState {
     pub(crate) stop: CancellationToken,
     /// The tasks of connections that were upgraded; waited for on the way down.
     pub(crate) sockets: TaskTracker,
+    /// The tools, for clients of streamable HTTP.
+    pub(crate) mcp: Sdk,
     /// Those who hear what happens.
     pub(crate) listeners: Listeners,
     /// Where external agents reach this server, where its operator said so.

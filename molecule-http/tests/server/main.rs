@@ -16,6 +16,7 @@ mod hangup;
 mod input;
 mod kills;
 mod machines;
+mod mcp;
 mod memory;
 mod openapi;
 mod operations;

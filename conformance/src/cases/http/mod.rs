@@ -9,6 +9,7 @@ mod creating;
 mod events;
 mod inbound_secret;
 mod lifecycle;
+mod mcp;
 mod memory;
 mod older;
 mod operations;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Case<Server>> {
         secrets::cases(),
         memory::cases(),
         older::cases(),
+        mcp::cases(),
         records::cases(),
         workspace_files::cases(),
     ]

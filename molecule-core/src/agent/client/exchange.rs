@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{
     Method, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 use serde_json::{Map, Value};
 use url::Url;
@@ -19,14 +19,17 @@ use crate::{
 /// The longest answer that is looked at when nothing else is said.
 pub(in crate::agent) const BODY_LIMIT: usize = 64 * 1024;
 
+const JSON: &str = "application/json";
+
 /// What to ask.
 pub(in crate::agent) struct Call<'a> {
     pub(in crate::agent) method: Method,
     /// Starts with a slash.
     pub(in crate::agent) path: &'a str,
     pub(in crate::agent) query: &'a [(&'a str, String)],
-    /// JSON.
     pub(in crate::agent) body: Option<Vec<u8>>,
+    /// What the body is.
+    pub(in crate::agent) content_type: &'a str,
     /// Whether the workspace speaks for itself, and says so.
     pub(in crate::agent) is_own: bool,
     pub(in crate::agent) timeout: Duration,
@@ -37,7 +40,16 @@ pub(in crate::agent) struct Call<'a> {
 impl<'a> Call<'a> {
     /// A call without a body, for a short answer.
     pub(in crate::agent) fn to(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: &[], body: None, is_own: false, timeout: TIMEOUT, limit: BODY_LIMIT }
+        Self {
+            method,
+            path,
+            query: &[],
+            body: None,
+            content_type: JSON,
+            is_own: false,
+            timeout: TIMEOUT,
+            limit: BODY_LIMIT,
+        }
     }
 }
 
@@ -108,7 +120,7 @@ impl PlatformClient {
         let mut request =
             self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers.map_err(said)?);
         if let Some(body) = &call.body {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone());
+            request = request.header(CONTENT_TYPE, call.content_type).body(body.clone());
         }
         let started = Instant::now();
         let response = request.send().await.map_err(|error| reason(&error))?;

@@ -6,15 +6,15 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    arguments::Arguments,
-    reply::{self, Reply},
-    tools::{Tools, get, post, start},
-};
+use super::tools::{Tools, get, post, start};
 use crate::{
     agent::client::{Answer, Call, text},
     clock::{Entropy, random_uuid},
     id::WorkspaceId,
+    tools::{
+        Arguments,
+        reply::{self, Reply},
+    },
 };
 
 /// How long one try may wait for the reply.
@@ -31,18 +31,8 @@ const LISTED: usize = 10;
 
 const BOTH: &str = "Error: workspace_id and task are required";
 
-/// The workspace that the argument `name` names; `None` when it is empty.
-pub(super) fn peer(arguments: &Arguments, name: &str) -> Result<Option<WorkspaceId>, String> {
-    let given = arguments.text(name)?;
-    if given.is_empty() {
-        return Ok(None);
-    }
-    let id = given.to_lowercase().parse();
-    id.map(Some).map_err(|_| format!("Error: {name} must be the id of a workspace (a UUID)"))
-}
-
 pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<String, String> {
-    let (id, task) = (peer(arguments, "workspace_id")?, arguments.text("task")?);
+    let (id, task) = (arguments.workspace("workspace_id")?, arguments.text("task")?);
     let Some(id) = id.filter(|_| !task.is_empty()) else { return Err(BOTH.into()) };
     let name = find(tools, &id).await?;
     let path = format!("/workspaces/{id}/a2a");
@@ -75,7 +65,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
 }
 
 pub(super) async fn delegate_async(tools: &Tools, arguments: &Arguments) -> Result<String, String> {
-    let (id, task) = (peer(arguments, "workspace_id")?, arguments.text("task")?);
+    let (id, task) = (arguments.workspace("workspace_id")?, arguments.text("task")?);
     let Some(id) = id.filter(|_| !task.is_empty()) else { return Err(BOTH.into()) };
     // New for every call: the same task later is another delegation.
     let key = random_uuid(tools.entropy.as_ref()).simple().to_string();
@@ -97,7 +87,7 @@ pub(super) async fn delegate_async(tools: &Tools, arguments: &Arguments) -> Resu
 }
 
 pub(super) async fn check(tools: &Tools, arguments: &Arguments) -> Result<String, String> {
-    let (id, task) = (peer(arguments, "workspace_id")?, arguments.text("task_id")?);
+    let (id, task) = (arguments.workspace("workspace_id")?, arguments.text("task_id")?);
     let answer = tools.ask(&get(&tools.own("delegations"), &[])).await?;
     if answer.status != StatusCode::OK {
         return Err(format!("Error: failed to check delegations ({})", answer.status.as_u16()));

@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::reply::parts;
 use crate::{
     agent::{StateDir, secret_file::SecretFile},
     id::WorkspaceId,
+    tools::reply::parts,
 };
 
 /// How many messages wait at most; more stay with the platform until there is room.

@@ -1,16 +1,14 @@
 //! `molecule-mcp`: one command that makes an agent a member of the fleet and gives it the tools of the fleet.
 //!
-//! It registers, beats, takes in messages, and speaks the Model Context Protocol over standard input and output. The
-//! [definitions] of the tools are for every server of them.
+//! It registers, beats, takes in messages, and speaks the Model Context Protocol over standard input and output. What
+//! its tools are called and take stands in [`tools`](crate::tools).
 
-mod arguments;
-pub mod definitions;
+mod attachments;
 mod delegation;
 mod inbox;
 mod options;
 mod poller;
 mod push;
-mod reply;
 mod server;
 mod stdio;
 mod tools;
@@ -73,7 +71,13 @@ where
         registered(&id, &outcome)?;
     }
     let (inbox, news) = if options.no_inbox { (None, None) } else { Some(Inbox::open(&folder)).unzip() };
-    let tools = Tools { client: client.clone(), entropy: entropy.clone(), inbox: inbox.clone() };
+    let tools = Tools {
+        client: client.clone(),
+        entropy: entropy.clone(),
+        inbox: inbox.clone(),
+        folders: options.folders.clone(),
+        secrets: folder.path().to_owned(),
+    };
 
     let beat = async {
         if !options.no_heartbeat {

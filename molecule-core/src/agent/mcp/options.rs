@@ -1,5 +1,7 @@
 //! What `molecule-mcp` is told by its environment.
 
+use std::path::{Path, PathBuf};
+
 use super::{EXIT_USAGE, Failure};
 use crate::agent::{Settings, StateDir, TokenStore};
 
@@ -32,11 +34,13 @@ pub struct Options {
     pub is_verbose: bool,
     /// How many seconds the agent is advised to wait for messages; 0: not at all.
     pub poll_timeout: u64,
+    /// Files below these may be sent to the user.
+    pub folders: Vec<PathBuf>,
 }
 
 impl Options {
-    /// Asks `variable` for each variable by its name.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+    /// Asks `variable` for each variable by its name. `folder` is the one that the command was started in.
+    pub fn read(variable: impl Fn(&str) -> Option<String>, folder: Option<PathBuf>) -> Self {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
         let (default, longest) = POLL_TIMEOUT;
         let poll_timeout =
@@ -46,6 +50,7 @@ impl Options {
             no_inbox: is_set("MOLECULE_MCP_DISABLE_INBOX"),
             is_verbose: is_set("MOLECULE_MCP_VERBOSE"),
             poll_timeout: poll_timeout.unwrap_or(default).min(longest),
+            folders: folders(folder, variable("HOME"), variable("TMPDIR")),
             settings: Settings::read(variable),
         }
     }
@@ -70,12 +75,35 @@ impl Options {
     }
 }
 
+/// The folders of the workspace and the one for temporary files, and that of the project the agent works on. Clients that
+/// have no project start the command at the root or in the home folder, where everything lies.
+fn folders(project: Option<PathBuf>, home: Option<String>, temporary: Option<String>) -> Vec<PathBuf> {
+    let is_project = |folder: &PathBuf| {
+        folder.parent().is_some() && home.as_deref().is_none_or(|home| !Path::new(home).starts_with(folder))
+    };
+    let temporary = temporary.filter(|folder| !folder.trim().is_empty()).unwrap_or_else(|| "/tmp".to_owned());
+    ["/workspace".into(), temporary.into()].into_iter().chain(project.filter(is_project)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn options(variables: &[(&str, &str)]) -> Options {
-        Options::read(|asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()))
+        Options::read(
+            |asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()),
+            None,
+        )
+    }
+
+    #[test]
+    fn files_are_sent_from_the_project_and_not_from_everywhere() {
+        let found = |project: &str| folders(Some(project.into()), Some("/home/ada".into()), None).len();
+        assert_eq!(found("/home/ada/project"), 3);
+        for everywhere in ["/", "/home", "/home/ada"] {
+            assert_eq!(found(everywhere), 2, "{everywhere}");
+        }
+        assert_eq!(folders(None, None, Some("/var/tmp".into())), ["/workspace", "/var/tmp"].map(PathBuf::from));
     }
 
     #[test]

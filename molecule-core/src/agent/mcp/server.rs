@@ -10,10 +10,8 @@ use rmcp::{
 };
 use serde_json::json;
 
-use super::{
-    definitions::{DEFINITIONS, Definition},
-    tools::Tools,
-};
+use super::tools::Tools;
+use crate::tools::{Definition, Place};
 
 /// Answers one client.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(DEFINITIONS.iter().map(tool).collect()))
+        Ok(ListToolsResult::with_all_items(Definition::at(Place::Agent).map(tool).collect()))
     }
 
     async fn call_tool(
@@ -64,7 +62,7 @@ impl ServerHandler for Server {
 }
 
 fn tool(definition: &Definition) -> Tool {
-    Tool::new(definition.name, definition.description, definition.input_schema())
+    Tool::new(definition.name, definition.description, definition.input_schema(Place::Agent))
 }
 
 fn instructions(poll_timeout: u64) -> String {

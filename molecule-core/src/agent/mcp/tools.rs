@@ -1,11 +1,11 @@
 //! What each tool does.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{arguments::Arguments, delegation, inbox::Inbox};
+use super::{attachments, delegation, inbox::Inbox};
 use crate::{
     agent::{
         PlatformClient,
@@ -13,6 +13,7 @@ use crate::{
         redact,
     },
     clock::Entropy,
+    tools::Arguments,
 };
 
 /// How long a tool that only asks the platform waits.
@@ -37,6 +38,10 @@ pub(super) struct Tools {
     pub(super) entropy: Arc<dyn Entropy>,
     /// `None` when the inbox is not wanted.
     pub(super) inbox: Option<Inbox>,
+    /// Files below these may be sent to the user.
+    pub(super) folders: Vec<PathBuf>,
+    /// The folder whose files never are.
+    pub(super) secrets: PathBuf,
 }
 
 impl Tools {
@@ -117,11 +122,17 @@ impl Tools {
         if message.is_empty() {
             return Err("Error: message is required".into());
         }
-        let answer = self.ask(&post(&self.own("notify"), &json!({"message": message}))).await?;
+        let paths = arguments.texts("attachments")?;
+        let files = if paths.is_empty() { Vec::new() } else { attachments::upload(self, &paths).await? };
+        let body = attachments::notification(message, files);
+        let answer = self.ask(&post(&self.own("notify"), &body)).await?;
         if !answer.status.is_success() {
             return Err(format!("Error: platform returned {}: {}", answer.status.as_u16(), answer.message()));
         }
-        Ok("Message sent to user".into())
+        Ok(match paths.len() {
+            0 => "Message sent to user".to_owned(),
+            count => format!("Message sent to user with {count} attachment(s)"),
+        })
     }
 
     async fn wait_for_message(&self, arguments: &Arguments) -> Result<String, String> {
@@ -146,7 +157,7 @@ impl Tools {
     }
 
     async fn chat_history(&self, arguments: &Arguments) -> Result<String, String> {
-        let peer = delegation::peer(arguments, "peer_id")?.ok_or("Error: peer_id is required")?;
+        let peer = arguments.workspace("peer_id")?.ok_or("Error: peer_id is required")?;
         let mut query = vec![("peer_id", peer.to_string()), ("limit", arguments.count("limit", 20, 500)?.to_string())];
         match arguments.text("before_ts")? {
             "" => {}

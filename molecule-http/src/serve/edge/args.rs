@@ -40,9 +40,18 @@ pub(crate) struct EdgeArgs {
     /// `1` gives tokens of any workspace to tests that the operator's token lets in.
     #[arg(env = "MOLECULE_ENABLE_TEST_TOKENS", long, hide = true, value_name = "1")]
     enable_test_tokens: Option<String>,
+
+    /// `true` lets agents message their users by a tool of this server.
+    #[arg(env = "MOLECULE_MCP_ALLOW_SEND_MESSAGE", long, hide = true, value_name = "true")]
+    mcp_allow_send_message: Option<String>,
 }
 
 impl EdgeArgs {
+    /// Whether agents may message their users by a tool of this server.
+    pub(crate) fn mcp_allow_send_message(&self) -> bool {
+        given(&self.mcp_allow_send_message).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     /// Origins whose pages may talk to this server, where somebody said.
     pub(crate) fn cors_origins(&self) -> Option<&str> {
         given(&self.cors_origins)

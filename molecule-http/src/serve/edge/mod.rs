@@ -22,10 +22,11 @@ use ipnet::IpNet;
 use molecule_core::{Error, ErrorKind, identity::Credential};
 use tokio::time::Instant;
 
+pub(crate) use self::limit::Standing;
 use self::{
     args::EdgeArgs,
     cors::{Cors, Verdict},
-    limit::{Standing, Windows},
+    limit::Windows,
     tenant::TenantGuard,
 };
 use super::{error::ApiError, guard::bearer, state::AppState};
@@ -38,6 +39,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How many senders, and how many tokens, are remembered: 16 bytes each. A flood of the ones pushes out none of the others.
 const SENDERS: usize = 64 * 1024;
 const TOKENS: usize = 256 * 1024;
+
+/// How often a minute one token may be used for tools.
+const TOOL_CALLS: u32 = 120;
 
 /// How many tokens of the organisation one sender may have minted, and in which time.
 const MINTS: u32 = 10;
@@ -52,6 +56,7 @@ pub(crate) struct Edge {
     /// None where development needs no limits.
     limits: Option<Limits>,
     mints: Windows,
+    tools: Windows,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl Edge {
             trusted: args.trusted_proxies()?,
             limits: limited.then(|| Limits { senders: windows(SENDERS), tokens: windows(TOKENS) }),
             mints: Windows::new(MINTS, MINTS_PER, SENDERS, now),
+            tools: Windows::new(TOOL_CALLS, MINUTE, TOKENS, now),
         })
     }
 
@@ -97,6 +103,11 @@ impl Edge {
     pub(crate) fn count_mint(&self, Sender(address): Sender) -> Result<(), Error> {
         let standing = self.mints.take(address::household(address), Instant::now());
         if standing.allowed { Ok(()) } else { Err(too_often(standing)) }
+    }
+
+    /// Counts that tools are used with the token `bearer`.
+    pub(crate) fn count_tools(&self, bearer: &str) -> Standing {
+        self.tools.take(bearer, Instant::now())
     }
 
     fn sender(&self, request: &Request) -> Sender {
@@ -192,6 +203,8 @@ async fn limited(app: &AppState, request: &mut Request, next: Next) -> Response 
         _ => next.run(std::mem::take(request)).await,
     };
     match standing {
+        // A route that counts by itself has told already.
+        _ if response.headers().contains_key(LIMIT) => {}
         Some(standing) => tell(response.headers_mut(), standing),
         None if edge.limits.is_none() => {
             response.headers_mut().insert(LIMIT, HeaderValue::from_static("unlimited"));
@@ -205,7 +218,8 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-fn tell(headers: &mut HeaderMap, standing: Standing) {
+/// Tells in `headers` where the sender stands.
+pub(crate) fn tell(headers: &mut HeaderMap, standing: Standing) {
     headers.insert(LIMIT, standing.limit.into());
     headers.insert(REMAINING, standing.remaining.into());
     headers.insert(RESET, standing.reset.into());

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod lifecycle;
 pub(crate) mod machines;
+pub(crate) mod mcp;
 pub(crate) mod memories;
 pub(crate) mod models;
 pub(crate) mod operations;

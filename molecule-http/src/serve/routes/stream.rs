@@ -81,6 +81,11 @@ pub(crate) async fn stream(
         let text = receiver.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), receiver))
     }));
+    Ok(event_stream(body))
+}
+
+/// `body` as a stream of events that nothing on its way keeps back.
+pub(crate) fn event_stream(body: Body) -> Response {
     let fixed = |text| HeaderValue::from_static(text);
     let headers = [
         (header::CONTENT_TYPE, fixed("text/event-stream")),
@@ -88,7 +93,7 @@ pub(crate) async fn stream(
         (header::CONNECTION, fixed("keep-alive")),
         (header::HeaderName::from_static("x-accel-buffering"), fixed("no")),
     ];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 /// What the listener missed since it was here, oldest first, and the ids of that.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// What the agent said.
     Text(String),
     /// It will be delivered later.
@@ -14,7 +14,7 @@ pub(super) enum Reply {
 }
 
 /// Reads `answer`, a JSON-RPC response or what the platform says in its place.
-pub(super) fn read(answer: &Value) -> Reply {
+pub(crate) fn read(answer: &Value) -> Reply {
     if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
         let said = error.as_str().or_else(|| error.get("message")?.as_str());
         return Reply::Error(said.map_or_else(|| error.to_string(), str::to_owned));
@@ -40,7 +40,7 @@ pub(super) fn read(answer: &Value) -> Reply {
 }
 
 /// The texts of the parts of `value`.
-pub(super) fn parts(value: &Value) -> Vec<String> {
+pub(crate) fn parts(value: &Value) -> Vec<String> {
     let parts = value.get("parts").and_then(Value::as_array).into_iter().flatten();
     let is_text = |part: &&Value| {
         let kind = part.get("kind").or_else(|| part.get("type"));
