@@ -70,6 +70,8 @@ class Platform(BaseHTTPRequestHandler):
     """Accepts every heartbeat, and prints when it came."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body leave together; otherwise the second waits for the client's kernel to acknowledge the first.
+    wbufsize = -1
     answer = b'{"status":"ok"}'
 
     def do_POST(self) -> None:
