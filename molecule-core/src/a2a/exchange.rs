@@ -132,3 +132,62 @@ pub(super) async fn within(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        clock::{SystemEntropy, random_uuid},
+        events::{Event, EventHub, EventKind},
+        id::EventId,
+    };
+
+    const IDLE: Duration = Duration::from_secs(300);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// How long an agent that answers after nine minutes is waited for, with an event of `of` every minute.
+    async fn waited(of: WorkspaceId, target: WorkspaceId, ceiling: Option<Duration>) -> (bool, Duration) {
+        let (hub, began, signs) = (EventHub::new(), Instant::now(), Signs::new());
+        let slow = async {
+            tokio::time::sleep(9 * MINUTE).await;
+            Ok(Answer { status: 200, body: Bytes::new(), is_events: false })
+        };
+        let waiting = within(slow, &signs, hub.listen(), target, IDLE, ceiling);
+        let beats = async {
+            loop {
+                tokio::time::sleep(MINUTE).await;
+                hub.announce(Event {
+                    id: EventId::from_uuid(random_uuid(&SystemEntropy)),
+                    kind: EventKind::WorkspaceHeartbeat,
+                    workspace_id: Some(of),
+                    payload: Value::Null,
+                    created_at: chrono::DateTime::UNIX_EPOCH,
+                });
+            }
+        };
+        tokio::select! {
+            outcome = waiting => (outcome.is_ok(), began.elapsed()),
+            () = beats => unreachable!("it goes on for ever"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_may_think_as_long_as_it_beats() {
+        let id = || WorkspaceId::from_uuid(random_uuid(&SystemEntropy));
+        let (target, other) = (id(), id());
+        let rows = [
+            // Who beats, how long the whole may take, whether there is an answer, and after how many minutes.
+            (target, None, true, 9),
+            (target, Some(30 * MINUTE), true, 9),
+            (target, Some(8 * MINUTE), false, 8),
+            (other, None, false, 5),
+        ];
+        for (of, ceiling, answered, minutes) in rows {
+            let (is_answered, took) = waited(of, target, ceiling).await;
+            assert_eq!((is_answered, took.as_secs() / 60), (answered, minutes), "{ceiling:?}");
+        }
+    }
+}

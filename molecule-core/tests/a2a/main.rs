@@ -489,6 +489,26 @@ async fn two_replicas_send_each_message_once() {
     .await;
 }
 
+#[tokio::test]
+async fn a_thousand_messages_reach_an_agent_that_comes_back() {
+    const MESSAGES: usize = 1000;
+    let bench = Bench::new().await;
+    let agent = Agent::start(vec![Act::Close; MESSAGES], ok()).await;
+    let target = bench.member("target", Some(agent.url())).await;
+    let mut last = None;
+    for n in 0..MESSAGES {
+        bench.clock.advance(Duration::from_millis(1));
+        last = Some(queue_id(&bench.call(&target, Caller::Operator, &message(&format!("m{n}"))).await.unwrap()));
+    }
+    bench.beat(&target).await;
+    bench.until_item(&target, last.expect("there are some"), QueueStatus::Completed).await;
+    let ids =
+        |seen: &[Value]| seen.iter().map(|seen| seen["params"]["message"]["messageId"].clone()).collect::<Vec<_>>();
+    let seen = agent.seen();
+    assert_eq!(ids(&seen[MESSAGES..]), ids(&seen[..MESSAGES]), "each once, the oldest first");
+    bench.down().await;
+}
+
 fn task(target: &Member, task: &str, key: Option<&str>) -> Delegate {
     Delegate { target_id: target.id.to_string(), task: task.to_owned(), idempotency_key: key.map(str::to_owned) }
 }

@@ -22,6 +22,7 @@ cases! {
     Extended(Feature::Activity), "R-A2A-10", unknown_queue_items_are_not_found: "A kept message that is not there is answered 404, to anyone";
     Extended(Feature::Activity), "R-A2A-11", stale_messages_are_dropped_by_the_operator: "Only the operator drops stale messages";
     Extended(Feature::Activity), "R-A2A-12", usage_begins_at_nothing: "A new workspace has used nothing today";
+    Core, "R-A2A-13", a_revoked_token_calls_nobody: "A token that was just revoked calls nobody";
     Extended(Feature::Delegation), "R-DELEGATION-1", a_delegation_is_taken_and_listed: "A delegation is answered 202 and listed";
     Extended(Feature::Delegation), "R-DELEGATION-2", a_repeat_is_the_same_delegation: "A repeat with the same key is the same delegation";
     Extended(Feature::Delegation), "R-DELEGATION-3", a_key_is_for_one_task: "The key of another task is refused";
@@ -98,6 +99,16 @@ async fn reserved_callers_are_refused(server: &Server) -> Result<(), Verdict> {
         sent.header("x-workspace-id", caller).json(&message()).send().await?.refuses(403, "invalid caller ID")?;
     }
     Ok(())
+}
+
+async fn a_revoked_token_calls_nobody(server: &Server) -> Result<(), Verdict> {
+    let (own, target) = (member(server).await?, member(server).await?);
+    call(server, target.id, &own, &message()).await?.json(200)?;
+    let listed = server.call(Method::GET, &format!("/workspaces/{}/tokens", own.id)).admin().send().await?;
+    let token = listed.json(200)?["tokens"][0]["id"].as_str().unwrap_or_default().to_owned();
+    let path = format!("/workspaces/{}/tokens/{token}", own.id);
+    server.call(Method::DELETE, &path).admin().send().await?.json(200)?;
+    call(server, target.id, &own, &message()).await?.refuses(401, "invalid caller auth token")
 }
 
 async fn nobody_calls_as_another(server: &Server) -> Result<(), Verdict> {
