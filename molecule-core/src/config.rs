@@ -11,6 +11,8 @@ use crate::{identity::SessionSource, net::Policy, templates::Templates};
 pub struct Config {
     /// Where agents reach this control plane, without a slash at the end.
     pub platform_url: String,
+    /// Where agents find the awareness of their fleet, where there is one.
+    pub awareness_url: Option<String>,
     /// The operator's break-glass token. Setting it closes the rules that open a fresh install.
     pub admin_token: Option<SecretString>,
     /// A token worth the same, kept in a file for clients on this host. Setting it closes nothing.
@@ -47,6 +49,8 @@ pub struct Config {
     pub telemetry_tick: Duration,
     /// How often the timeout sweep looks.
     pub timeout_tick: Duration,
+    /// How often newer images are looked for; never where it says nothing.
+    pub image_tick: Option<Duration>,
     /// How often idle workspaces are looked for.
     pub hibernation_tick: Duration,
     /// How often the orphan sweep looks.
@@ -100,6 +104,8 @@ impl Default for Config {
             health_tick: Duration::from_secs(15),
             telemetry_tick: Duration::from_secs(30),
             timeout_tick: Duration::from_secs(30),
+            awareness_url: None,
+            image_tick: None,
             hibernation_tick: Duration::from_secs(120),
             orphan_tick: Duration::from_secs(60),
             orphan_grace: Duration::from_secs(5 * 60),

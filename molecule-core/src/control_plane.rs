@@ -24,12 +24,12 @@ use crate::{
     id::{AttemptId, EventId, WorkspaceId},
     identity::Sessions,
     provisioner::{
-        ControlPlaneProvisioner, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
+        ControlPlaneProvisioner, Images, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
         env::EnvMutator,
     },
     relay::Relay,
     schedules,
-    secrets::Cipher,
+    secrets::{Cipher, Turns},
     store::Store,
     sweep::{self, Hearing, Jumps, Ticks},
 };
@@ -50,12 +50,16 @@ pub(crate) struct Inner {
     pub(crate) cipher: Cipher,
     pub(crate) env_mutators: Vec<Arc<dyn EnvMutator>>,
     pub(crate) backend: Backend,
+    /// What workloads are made of, where the backend has such.
+    pub(crate) images: Option<Arc<dyn Images>>,
     pub(crate) hub: EventHub,
     pub(crate) relay: Relay,
     pub(crate) gates: Gates,
     /// Those who ask for the same inbound secret at once take turns.
     pub(crate) secret_gates: Gates,
     pub(crate) attempts: Attempts,
+    /// Whoever brings a workspace up anew for a change does so for all changes.
+    pub(crate) turns: Turns,
     /// A place for each run of a schedule that may be under way.
     pub(crate) runs: Arc<Semaphore>,
     pub(crate) http: reqwest::Client,
@@ -112,6 +116,7 @@ pub struct Builder {
     cipher: Cipher,
     env_mutators: Vec<Arc<dyn EnvMutator>>,
     backend: Backend,
+    images: Option<Arc<dyn Images>>,
 }
 
 impl Builder {
@@ -126,6 +131,13 @@ impl Builder {
     #[must_use]
     pub fn local_backend<B: LocalProvisioner + WorkloadInspector + WorkspaceFiles>(mut self, backend: Arc<B>) -> Self {
         self.backend = Backend::Local { provisioner: backend.clone(), inspector: backend.clone(), files: backend };
+        self
+    }
+
+    /// Brings newer images to the local backend when asked to, and by itself where [`Config::image_tick`] says.
+    #[must_use]
+    pub fn images(mut self, images: Arc<dyn Images>) -> Self {
+        self.images = Some(images);
         self
     }
 
@@ -181,11 +193,13 @@ impl Builder {
                 cipher: self.cipher,
                 env_mutators: self.env_mutators,
                 backend: self.backend,
+                images: self.images,
                 hub: EventHub::new(),
                 relay: Relay::new(),
                 gates: Gates::default(),
                 secret_gates: Gates::default(),
                 attempts: Attempts::default(),
+                turns: Turns::default(),
                 runs: Arc::new(Semaphore::new(schedules::RUNS_AT_ONCE)),
                 http: a2a::client()?,
                 sessions,
@@ -213,6 +227,7 @@ impl ControlPlane {
             cipher: Cipher::default(),
             env_mutators: Vec::new(),
             backend: Backend::None,
+            images: None,
         }
     }
 

@@ -71,6 +71,8 @@ event_kinds! {
     WorkspacePaused = "WORKSPACE_PAUSED", true;
     /// The workspace was stopped until a message wakes it.
     WorkspaceHibernated = "WORKSPACE_HIBERNATED", true;
+    /// The workspace was given a team.
+    WorkspaceExpanded = "WORKSPACE_EXPANDED", true;
     /// All below the workspace was removed.
     WorkspaceCollapsed = "WORKSPACE_COLLAPSED", true;
     /// The workspace is gone for good.

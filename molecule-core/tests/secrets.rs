@@ -9,6 +9,7 @@ use std::{
 
 use molecule_core::{
     ControlPlane, Error, ErrorKind, Result,
+    config::Config,
     id::WorkspaceId,
     provisioner::{StartSpec, env::EnvMutator},
     secrets::{Cipher, Scope},
@@ -299,4 +300,60 @@ async fn a_change_for_all_brings_them_up_a_few_at_a_time() {
     }
     let again: BTreeSet<WorkspaceId> = fleet.backend.starts().iter().skip(10).map(|spec| spec.workspace_id).collect();
     assert_eq!(again, ids);
+}
+
+#[tokio::test]
+async fn many_changes_at_once_are_two_cycles() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create(named("a")).await;
+    fleet.started_with(1).await;
+    let release = fleet.backend.when(Operation::Start).hang_until_released();
+    let set = async |value: usize| {
+        fleet.control_plane.set_secret(id, "KEY", &value.to_string().into()).await.unwrap();
+    };
+    set(0).await;
+    fleet.backend.called(Operation::Start, 2).await;
+    for value in 1..=20 {
+        set(value).await;
+    }
+    assert_eq!(fleet.backend.count(Operation::Start), 2, "the first cycle is not given up for them");
+    release.release();
+    let last = fleet.started_with(3).await;
+    assert_eq!(last.env["KEY"], "20");
+    // Whatever is under way comes to its end here.
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+    assert_eq!(fleet.backend.count(Operation::Start), 3);
+}
+
+#[tokio::test]
+async fn a_cycle_that_panics_does_not_keep_the_next_one_away() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create(named("a")).await;
+    fleet.started_with(1).await;
+    fleet.backend.when(Operation::Stop).times(1).panic("in the middle of it");
+    fleet.control_plane.set_secret(id, "KEY", &"1".into()).await.unwrap();
+    let row = fleet.until(id, Status::Failed).await;
+    assert!(row.last_sample_error.unwrap().starts_with("provision panic"));
+    fleet.control_plane.set_secret(id, "KEY", &"2".into()).await.unwrap();
+    assert_eq!(fleet.started_with(2).await.env["KEY"], "2");
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn agents_are_told_of_the_awareness_that_there_is() {
+    let backend = ScriptedProvisioner::new();
+    let config = Config { awareness_url: Some("http://awareness.example".to_owned()), ..Config::default() };
+    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+        .config(config)
+        .local_backend(Arc::new(backend.clone()))
+        .build()
+        .unwrap();
+    let fleet = Fleet { control_plane, backend };
+    let id = fleet.create(named("a")).await;
+    let env = fleet.started_with(1).await.env;
+    assert_eq!(env["AWARENESS_URL"], "http://awareness.example");
+    assert_eq!(env["AWARENESS_NAMESPACE"], format!("workspace:{id}"));
+    let without = Fleet::new().await;
+    without.create(named("a")).await;
+    assert!(!without.started_with(1).await.env.contains_key("AWARENESS_NAMESPACE"), "both, or none");
 }

@@ -19,6 +19,8 @@ pub(crate) struct Attempts {
 struct Running {
     attempt: AttemptId,
     given_up: CancellationToken,
+    /// Cancelled when nothing is asked of the backend for it any more.
+    asked: CancellationToken,
     /// Cancelled when it is no longer under way.
     over: CancellationToken,
 }
@@ -27,9 +29,15 @@ impl Attempts {
     /// Begins `attempt`, giving up an earlier one of the workspace. The token tells when this one is to be given up.
     pub(crate) fn begin(&self, id: WorkspaceId, attempt: AttemptId) -> CancellationToken {
         let given_up = CancellationToken::new();
-        let running = Running { attempt, given_up: given_up.clone(), over: CancellationToken::new() };
+        let running = Running {
+            attempt,
+            given_up: given_up.clone(),
+            asked: CancellationToken::new(),
+            over: CancellationToken::new(),
+        };
         if let Some(earlier) = self.lock().insert(id, running) {
             earlier.given_up.cancel();
+            earlier.asked.cancel();
             earlier.over.cancel();
         }
         given_up
@@ -48,7 +56,15 @@ impl Attempts {
         if running.get(&id).is_some_and(|current| current.attempt == attempt)
             && let Some(ended) = running.remove(&id)
         {
+            ended.asked.cancel();
             ended.over.cancel();
+        }
+    }
+
+    /// Notes that nothing is asked of the backend for `attempt` any more: its agent is waited for.
+    pub(crate) fn asked(&self, id: WorkspaceId, attempt: AttemptId) {
+        if let Some(running) = self.lock().get(&id).filter(|running| running.attempt == attempt) {
+            running.asked.cancel();
         }
     }
 
@@ -62,6 +78,14 @@ impl Attempts {
         let over = self.lock().get(&id).map(|running| running.over.clone());
         if let Some(over) = over {
             over.cancelled().await;
+        }
+    }
+
+    /// Waits until nothing is asked of the backend any more for what is under way for the workspace now.
+    pub(crate) async fn until_asked(&self, id: WorkspaceId) {
+        let asked = self.lock().get(&id).map(|running| running.asked.clone());
+        if let Some(asked) = asked {
+            asked.cancelled().await;
         }
     }
 
@@ -79,22 +103,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waits_for_the_end_of_what_is_under_way_and_no_longer() {
+    async fn waits_until_the_backend_has_done_its_part_and_no_longer() {
         let attempts = Attempts::default();
         let id = WorkspaceId::from_uuid(Uuid::from_u128(1));
         let [first, second] = [1, 2].map(|n| AttemptId::from_uuid(Uuid::from_u128(n)));
-        attempts.until_over(id).await;
+        attempts.until_asked(id).await;
         attempts.begin(id, first);
         {
-            let overtaken = attempts.until_over(id);
+            let overtaken = attempts.until_asked(id);
             tokio::pin!(overtaken);
             assert!(overtaken.as_mut().now_or_never().is_none());
             attempts.begin(id, second);
             overtaken.await;
         }
-        let ended = attempts.until_over(id);
-        attempts.end(id, second);
-        ended.await;
+        attempts.asked(id, first);
+        assert!(attempts.until_asked(id).now_or_never().is_none(), "that was an earlier one");
+        attempts.asked(id, second);
+        attempts.until_asked(id).await;
+        assert!(attempts.until_over(id).now_or_never().is_none(), "its agent is waited for");
+        let third = AttemptId::from_uuid(Uuid::from_u128(3));
+        attempts.begin(id, third);
+        let (asked, over) = (attempts.until_asked(id), attempts.until_over(id));
+        attempts.end(id, third);
+        asked.await;
+        over.await;
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl ControlPlane {
                 }
             }
         }
+        self.inner.attempts.asked(id, job.attempt);
         self.watch(job).await
     }
 

@@ -47,7 +47,7 @@ impl ControlPlane {
                 },
             ));
         }
-        let mut env = assemble(workspace, &secrets);
+        let mut env = assemble(workspace, &secrets, self.inner.config.awareness_url.as_deref());
         for mutator in &self.inner.env_mutators {
             mutator.mutate(workspace, &mut env).await.map_err(|error| {
                 let failed = Error::new(ErrorKind::Upstream, "plugin env mutator chain failed");
@@ -58,7 +58,11 @@ impl ControlPlane {
     }
 }
 
-fn assemble(workspace: &Workspace, secrets: &BTreeMap<String, SecretString>) -> BTreeMap<String, String> {
+fn assemble(
+    workspace: &Workspace,
+    secrets: &BTreeMap<String, SecretString>,
+    awareness_url: Option<&str>,
+) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> =
         secrets.iter().map(|(key, value)| (key.clone(), value.expose_secret().to_owned())).collect();
     for (key, value) in git_identity(&workspace.name) {
@@ -77,6 +81,10 @@ fn assemble(workspace: &Workspace, secrets: &BTreeMap<String, SecretString>) -> 
     set("MOLECULE_AGENT_NAME", &workspace.name);
     set("MOLECULE_AGENT_ROLE", workspace.role.as_deref().unwrap_or_default());
     set("PARENT_ID", &workspace.parent_id.map(|id| id.to_string()).unwrap_or_default());
+    if let Some(url) = awareness_url.filter(|url| !url.is_empty()) {
+        set("AWARENESS_URL", url);
+        set("AWARENESS_NAMESPACE", &format!("workspace:{}", workspace.id));
+    }
     env
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod dispatch;
 pub mod env;
 pub mod files;
 pub mod image_ref;
+pub(crate) mod images;
 pub(crate) mod prepare;
 pub mod remote;
 pub(crate) mod stop;
@@ -23,7 +24,10 @@ use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-pub use self::files::{FileEntry, FilePath, FileRoot, LISTING_LIMIT, WorkspaceFiles};
+pub use self::{
+    files::{FileEntry, FilePath, FileRoot, LISTING_LIMIT, WorkspaceFiles},
+    images::{Images, Refreshed},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,

@@ -201,3 +201,77 @@ impl Drop for Trial {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{provisioner::MockControlPlaneProvisioner, testing::Logged};
+
+    /// Fails so often before it succeeds.
+    fn failing(times: usize) -> MockControlPlaneProvisioner {
+        let mut machines = MockControlPlaneProvisioner::new();
+        let mut left = times;
+        machines.expect_stop().returning(move |_, _| {
+            if left == 0 {
+                return Ok(());
+            }
+            left -= 1;
+            Err(Error::new(ErrorKind::Upstream, "unexpected 500"))
+        });
+        machines
+    }
+
+    async fn stop(failures: usize, source: Source) -> (bool, Logged, WorkspaceId) {
+        let id = WorkspaceId::from_uuid(Uuid::from_u128(7));
+        let (logged, _guard) = Logged::here();
+        let stopped = stop_with_retry(&failing(failures), id, "i-1", source, Duration::from_millis(1)).await;
+        (stopped, logged, id)
+    }
+
+    #[tokio::test]
+    async fn success_at_once_is_silent_and_later_is_told() {
+        let (stopped, logged, _) = stop(0, Source::Restart).await;
+        assert!(stopped && logged.with("").is_empty(), "{logged:?}");
+        for (failures, attempt) in [(1, 2), (2, 3)] {
+            let (stopped, logged, id) = stop(failures, Source::AutoRestart).await;
+            let line = format!("Auto-restart: cpProv.Stop({id}) succeeded on attempt {attempt}");
+            assert!(stopped && logged.with("") == [line], "{logged:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_may_go_on_costing_money_is_one_line() {
+        let (stopped, logged, id) = stop(9, Source::Restart).await;
+        let lines = logged.with("");
+        assert!(!stopped && lines.len() == 1, "{lines:?}");
+        let start = format!("LEAK-SUSPECT cpProv.Stop workspace_id={id} source=Restart attempts=3 last_err=\"");
+        assert!(lines[0].starts_with(&start) && lines[0].contains("unexpected 500"), "{lines:?}");
+        assert!(lines[0].ends_with(" instance_id=i-1"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn the_pauses_double_and_none_follows_the_last_try() {
+        let id = WorkspaceId::from_uuid(Uuid::from_u128(7));
+        let base = Duration::from_millis(40);
+        let begun = std::time::Instant::now();
+        stop_with_retry(&failing(9), id, "i-1", Source::Restart, base).await;
+        let taken = begun.elapsed();
+        assert!(taken >= base * 3 && taken < base * 7, "{taken:?}: 1 and 2 times the base, and not 4 times it as well");
+    }
+
+    #[tokio::test]
+    async fn a_restart_that_is_given_up_suspects_nothing() {
+        let id = WorkspaceId::from_uuid(Uuid::from_u128(7));
+        let (logged, _guard) = Logged::here();
+        let machines = failing(9);
+        let stopping = stop_with_retry(&machines, id, "i-1", Source::Restart, Duration::from_secs(3600));
+        assert!(tokio::time::timeout(Duration::from_millis(20), stopping).await.is_err());
+        let lines = logged.with("");
+        let start = format!("Restart: cpProv.Stop({id}) abandoned mid-retry: ctx cancelled (last_err=");
+        assert!(lines.len() == 1 && lines[0].starts_with(&start), "{lines:?}");
+        assert!(logged.with("LEAK-SUSPECT").is_empty());
+    }
+}

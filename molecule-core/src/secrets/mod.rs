@@ -6,6 +6,7 @@ mod model;
 mod renew;
 mod rollout;
 mod rules;
+mod turns;
 
 pub use self::{
     cipher::{Cipher, Sealed},
@@ -14,4 +15,5 @@ pub use self::{
 pub(crate) use self::{
     model::MODEL,
     rules::{check_key, check_value},
+    turns::Turns,
 };

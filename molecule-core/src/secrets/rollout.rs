@@ -50,6 +50,8 @@ impl ControlPlane {
                     if let Err(error) = this.bring_up_anew(id).await {
                         tracing::error!(workspace.id = %id, error = error.detail(), "a change waits for a restart");
                     }
+                    // Whoever is late keeps only its own place.
+                    let _ = tokio::time::timeout(PATIENCE, this.inner.attempts.until_over(id)).await;
                 }
             });
             tokio::select! {
@@ -59,8 +61,18 @@ impl ControlPlane {
         });
     }
 
-    /// Begins a new try, where there is something to bring up, and waits for its end.
+    /// Begins a new try, where there is something to bring up, and waits until nothing is asked of the backend for it any
+    /// more. Of those who ask meanwhile none waits: one more try serves them all.
     async fn bring_up_anew(&self, id: WorkspaceId) -> Result<()> {
+        let mut turn = self.inner.turns.take(id);
+        while let Some(held) = turn {
+            self.try_anew(id).await?;
+            turn = held.once_more();
+        }
+        Ok(())
+    }
+
+    async fn try_anew(&self, id: WorkspaceId) -> Result<()> {
         for _ in 0..PATIENCE_WITH_RACES {
             let Some(workspace) = self.inner.store.workspace(id).await? else { return Ok(()) };
             if workspace.is_external() || !is_concerned(workspace.status) {
@@ -72,8 +84,8 @@ impl ControlPlane {
                 other => other?,
             }
             if self.begin_attempt(workspace, Source::AutoRestart, false).await? {
-                // Whoever is late keeps only its own place.
-                let _ = tokio::time::timeout(PATIENCE, self.inner.attempts.until_over(id)).await;
+                // Whoever asks the backend for so long is overtaken by the next change.
+                let _ = tokio::time::timeout(PATIENCE, self.inner.attempts.until_asked(id)).await;
                 return Ok(());
             }
         }

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::{
     Store, clean,
-    pool::{on_pool, row, statements},
+    pool::{in_transaction, on_pool, row, statements},
 };
 use crate::{
     error::Result,
-    events::{RecordedEvent, Which},
+    events::{Event, RecordedEvent, Which},
     id::{EventId, WorkspaceId},
 };
 
@@ -73,6 +73,14 @@ macro_rules! insert_event {
 pub(crate) use insert_event;
 
 impl Store {
+    /// Records an event whose change is made already.
+    pub(crate) async fn record(&self, event: &Event) -> Result<()> {
+        in_transaction!(self.writer(), |tx| {
+            insert_event!(tx, event)?;
+            Ok(())
+        })
+    }
+
     /// The events that are asked for, newest first, of one workspace or of all.
     pub(crate) async fn newest_events(&self, of: Option<WorkspaceId>, which: &Which) -> Result<Vec<RecordedEvent>> {
         let before = which.before.unwrap_or(END_OF_TIME);

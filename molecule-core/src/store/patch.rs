@@ -18,6 +18,7 @@ statements! {
     PATCH = "UPDATE workspaces SET name = COALESCE($3, name), role = CASE WHEN $4 THEN $5 ELSE role END, \
              tier = COALESCE($6, tier), parent_id = CASE WHEN $7 THEN $8 ELSE parent_id END, \
              runtime = COALESCE($9, runtime), workspace_dir = CASE WHEN $10 THEN $11 ELSE workspace_dir END, \
+             hibernation_idle_minutes = CASE WHEN $13 THEN $14 ELSE hibernation_idle_minutes END, \
              updated_at = $12 WHERE id = $1 AND status <> $2";
     PATCH_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y, collapsed) \
                     VALUES ($1, COALESCE(CAST($2 AS DOUBLE PRECISION), 0.0), \
@@ -51,6 +52,7 @@ pub(crate) struct RowPatch {
     pub(crate) parent_id: Option<Option<WorkspaceId>>,
     pub(crate) runtime: Option<String>,
     pub(crate) workspace_dir: Option<Option<String>>,
+    pub(crate) hibernation_idle_minutes: Option<Option<i32>>,
     pub(crate) position: Option<Position>,
     pub(crate) collapsed: Option<bool>,
 }
@@ -110,6 +112,8 @@ impl Store {
                 .bind(patch.workspace_dir.is_some())
                 .bind(patch.workspace_dir.clone().flatten())
                 .bind(now)
+                .bind(patch.hibernation_idle_minutes.is_some())
+                .bind(patch.hibernation_idle_minutes.flatten())
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 0 {

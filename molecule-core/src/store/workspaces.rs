@@ -25,8 +25,8 @@ macro_rules! select_workspace {
         concat!(
             "SELECT w.id, w.name, w.role, w.tier, w.status, w.agent_card, COALESCE(w.url, '') AS url, w.parent_id, \
              w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
-             w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.budget_limit, \
-             w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
+             w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.hibernation_idle_minutes, \
+             w.budget_limit, w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
              w.provision_started_at, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
@@ -51,8 +51,8 @@ const PURGE_TRIES: u32 = 3;
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
               workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
-              provision_attempt, provision_started_at, created_at, updated_at) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)";
+              provision_attempt, provision_started_at, created_at, updated_at, hibernation_idle_minutes) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17, $18)";
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
@@ -135,6 +135,7 @@ pub(crate) struct NewWorkspace {
     pub(crate) runtime: String,
     pub(crate) workspace_dir: Option<String>,
     pub(crate) workspace_access: Access,
+    pub(crate) hibernation_idle_minutes: Option<i32>,
     pub(crate) budget_limit: Option<i64>,
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) delivery_mode: DeliveryMode,
@@ -217,6 +218,7 @@ impl Store {
                 .bind(new.provision_attempt)
                 .bind(new.provision_attempt.map(|_| new.created_at))
                 .bind(new.created_at)
+                .bind(new.hibernation_idle_minutes)
                 .execute(&mut *tx)
                 .await?;
             if let Some(Position { x, y }) = new.canvas {

@@ -13,7 +13,10 @@ use std::{sync::Arc, time::Duration};
 pub use self::supervisor::Tick;
 use self::supervisor::{every, supervise};
 pub(crate) use self::{hearing::Hearing, jumps::Jumps, orphans::Strays, supervisor::Ticks};
-use crate::control_plane::{Backend, ControlPlane};
+use crate::{
+    control_plane::{Backend, ControlPlane},
+    provisioner::images::Seen,
+};
 
 /// How often values whose time is over are deleted. Nobody sees them in the meantime.
 const VALUES_TICK: Duration = Duration::from_secs(10 * 60);
@@ -39,6 +42,13 @@ pub(crate) fn start(control_plane: &ControlPlane) {
         every(control_plane, "orphan-sweeper", config.orphan_tick, move |this| {
             let strays = Arc::clone(&strays);
             async move { this.sweep_orphans(&strays).await }
+        });
+    }
+    if let (Some(tick), Some(_)) = (config.image_tick, &control_plane.inner.images) {
+        let seen = Arc::new(Seen::default());
+        every(control_plane, "image-watcher", tick, move |this| {
+            let seen = Arc::clone(&seen);
+            async move { this.watch_images(&seen).await }
         });
     }
     every(control_plane, "scheduler", config.schedule_tick, |this| async move { this.run_schedules().await });

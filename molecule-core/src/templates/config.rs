@@ -67,6 +67,19 @@ pub struct ProviderEntry {
     pub auth_env: Vec<String>,
 }
 
+/// A workspace that belongs to the team of another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SubWorkspace {
+    /// The folder of its template; may be empty.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) config: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) role: String,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -90,6 +103,8 @@ struct File {
     runtime_config: RuntimeConfig,
     #[serde(deserialize_with = "or_default")]
     env: Env,
+    #[serde(deserialize_with = "or_default")]
+    sub_workspaces: Vec<SubWorkspace>,
     /// Looked at where it is asked for: one that is no list spoils nothing else.
     shared_context: Option<serde_json::Value>,
 }
@@ -159,6 +174,11 @@ impl Template {
 /// The variables without which an agent of this configuration cannot start, or why it cannot be read.
 pub(crate) fn required_env(yaml: &str) -> Result<Vec<String>, String> {
     read(yaml).map(|file| file.runtime_config.required_env)
+}
+
+/// The team that a configuration names, or why it cannot be read.
+pub(crate) fn sub_workspaces(yaml: &str) -> Result<Vec<SubWorkspace>, String> {
+    read(yaml).map(|file| file.sub_workspaces)
 }
 
 /// The files that a configuration shares, as it names them, or why it cannot be read. What is no text is passed over.

@@ -3,6 +3,7 @@
 
 mod clock;
 mod heard;
+mod logged;
 pub mod provisioner_suite;
 mod scripted;
 pub mod store_suite;
@@ -11,6 +12,7 @@ mod sweeps;
 pub use self::{
     clock::{ManualClock, SeededEntropy},
     heard::{hear_peers, heard_fleet},
+    logged::Logged,
     scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
     sweeps::{Sweep, sweep},
 };

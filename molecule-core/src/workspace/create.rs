@@ -23,6 +23,9 @@ pub const EXTERNAL_RUNTIME: &str = "external";
 /// The tier of a workspace whose maker named none.
 const DEFAULT_TIER: i32 = 3;
 
+/// The longest time without work after which a workspace may hibernate: a year.
+const MOST_IDLE_MINUTES: i32 = 365 * 24 * 60;
+
 /// What a new workspace is made from. [`Default`] leaves everything to the defaults but the name, which is required.
 #[derive(Debug, Clone, Default)]
 pub struct CreateWorkspace {
@@ -50,6 +53,8 @@ pub struct CreateWorkspace {
     pub parent_id: Option<WorkspaceId>,
     /// US cents a month.
     pub budget_limit: Option<i64>,
+    /// After how many minutes without work it hibernates; never where that is 0 or nothing.
+    pub hibernation_idle_minutes: Option<i32>,
     /// 0 or less stands for 1.
     pub max_concurrent_tasks: i32,
     /// The place on the canvas.
@@ -89,6 +94,7 @@ pub(crate) struct Checked {
     pub(crate) canvas: Option<Position>,
     pub(crate) delivery_mode: DeliveryMode,
     pub(crate) secrets: BTreeMap<String, SecretString>,
+    pub(crate) hibernation_idle_minutes: Option<i32>,
 }
 
 impl CreateWorkspace {
@@ -119,6 +125,9 @@ impl CreateWorkspace {
         }
         if self.budget_limit.is_some_and(|limit| limit < 0) {
             return Err(invalid_fields("budget_limit must be >= 0 (USD cents)"));
+        }
+        if let Some(rule) = self.hibernation_idle_minutes.and_then(broken_idle_rule) {
+            return Err(invalid_fields(rule));
         }
         let workspace_dir = self.workspace_dir.filter(|dir| !dir.is_empty());
         let workspace_access = self.workspace_access.unwrap_or_default();
@@ -155,8 +164,15 @@ impl CreateWorkspace {
             canvas: self.canvas,
             delivery_mode: self.delivery_mode.unwrap_or(default_mode),
             secrets,
+            hibernation_idle_minutes: self.hibernation_idle_minutes,
         })
     }
+}
+
+/// The rule that so many minutes without work break, as callers are told it.
+pub(super) fn broken_idle_rule(minutes: i32) -> Option<String> {
+    let within = (0..=MOST_IDLE_MINUTES).contains(&minutes);
+    (!within).then(|| format!("hibernation_idle_minutes must be 0 to {MOST_IDLE_MINUTES}"))
 }
 
 fn invalid_fields(detail: impl Into<Value>) -> Error {

@@ -1,6 +1,6 @@
 //! Create workspaces and look at them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -41,13 +41,7 @@ impl ControlPlane {
     pub async fn create(&self, request: CreateWorkspace) -> Result<Created> {
         let mut request = request;
         let memories = std::mem::take(&mut request.initial_memories);
-        let template = request.template.take().filter(|name| !name.is_empty());
-        let named = template.is_some();
-        let found = self.template_for_create(template).await?;
-        if let Some((_, template)) = &found {
-            request.fill_in(template);
-        }
-        let checked = request.check(&self.inner.config.templates)?;
+        let (checked, named, found) = self.check_create(request).await?;
         let workspace_dir = self.check_workspace_dir(checked.workspace_dir.as_deref()).await?;
         if let Some(parent) = checked.parent_id {
             self.existing(parent).await.map_err(|error| match error.kind() {
@@ -60,7 +54,7 @@ impl ControlPlane {
             self.create_external(id, checked).await?
         } else {
             let config = match found {
-                Some((folder, _)) => ConfigSource::Folder(folder),
+                Some(folder) => ConfigSource::Folder(folder),
                 None if named => self.config_of_runtime(&checked.runtime).await?,
                 None => ConfigSource::Generated,
             };
@@ -68,6 +62,19 @@ impl ControlPlane {
         };
         self.remember_from_start(id, memories).await;
         Ok(created)
+    }
+
+    /// Checks a request as far as it can be without making anything. Gives besides whether a template was named, and its
+    /// folder where there is one.
+    pub(super) async fn check_create(&self, mut request: CreateWorkspace) -> Result<(Checked, bool, Option<PathBuf>)> {
+        let template = request.template.take().filter(|name| !name.is_empty());
+        let named = template.is_some();
+        let found = self.template_for_create(template).await?;
+        if let Some((_, template)) = &found {
+            request.fill_in(template);
+        }
+        let checked = request.check(&self.inner.config.templates)?;
+        Ok((checked, named, found.map(|(folder, _)| folder)))
     }
 
     async fn create_managed(
@@ -139,6 +146,7 @@ impl ControlPlane {
             runtime: checked.runtime.clone(),
             workspace_dir: None,
             workspace_access: checked.workspace_access,
+            hibernation_idle_minutes: checked.hibernation_idle_minutes,
             budget_limit: checked.budget_limit,
             max_concurrent_tasks: checked.max_concurrent_tasks,
             delivery_mode: checked.delivery_mode,

@@ -6,6 +6,7 @@ mod budget;
 mod connection;
 mod create;
 mod delete;
+mod expand;
 mod hibernate;
 pub(crate) mod lifecycle;
 mod patch;
@@ -100,6 +101,8 @@ row! {
         pub workspace_dir: Option<String>,
         /// What its agent may do there.
         pub workspace_access: Access,
+        /// After how many minutes without work it hibernates; never where that is 0 or nothing.
+        pub hibernation_idle_minutes: Option<i32>,
         /// Most it may spend a month, in US cents.
         pub budget_limit: Option<i64>,
         /// What it says to have spent this month, in US cents.

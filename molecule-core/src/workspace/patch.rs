@@ -2,7 +2,7 @@
 
 use super::{
     EXTERNAL_RUNTIME, Position,
-    create::{broken_rule, sanitize_runtime},
+    create::{broken_idle_rule, broken_rule, sanitize_runtime},
     lifecycle::{PATIENCE_WITH_RACES, gone_is_not_found, raced, said},
 };
 use crate::{
@@ -29,6 +29,8 @@ pub struct Patch {
     pub runtime: Option<String>,
     /// The folder of this host to work in, or none. The operator's to change.
     pub workspace_dir: Option<Option<String>>,
+    /// After how many minutes without work it hibernates, or never. The operator's to change.
+    pub hibernation_idle_minutes: Option<Option<i32>>,
     /// The place on the canvas.
     pub position: Option<Position>,
     /// Whether the canvas hides its children.
@@ -45,7 +47,11 @@ pub struct PatchOutcome {
 impl Patch {
     /// The members that would give an agent more than it was given.
     fn privileged(&self) -> bool {
-        self.tier.is_some() || self.parent_id.is_some() || self.runtime.is_some() || self.workspace_dir.is_some()
+        self.tier.is_some()
+            || self.parent_id.is_some()
+            || self.runtime.is_some()
+            || self.workspace_dir.is_some()
+            || self.hibernation_idle_minutes.is_some()
     }
 
     /// Checks every rule that needs nothing but the request.
@@ -64,6 +70,9 @@ impl Patch {
         if self.tier.is_some_and(|tier| !(1..=4).contains(&tier)) {
             return Err(Error::invalid("tier must be 1 to 4"));
         }
+        if let Some(rule) = self.hibernation_idle_minutes.flatten().and_then(broken_idle_rule) {
+            return Err(Error::invalid(rule));
+        }
         Ok(RowPatch {
             name: self.name,
             role: self.role.map(|role| Some(role).filter(|role| !role.is_empty())),
@@ -71,6 +80,7 @@ impl Patch {
             parent_id: self.parent_id,
             runtime: self.runtime.map(|runtime| sanitize_runtime(Some(runtime), templates)),
             workspace_dir: self.workspace_dir,
+            hibernation_idle_minutes: self.hibernation_idle_minutes,
             position: self.position,
             collapsed: self.collapsed,
         })
@@ -96,7 +106,7 @@ impl ControlPlane {
                 // The credential is a good one; it is only not enough.
                 ErrorKind::Unauthenticated => Error::new(
                     ErrorKind::PermissionDenied,
-                    "tier, parent_id, runtime and workspace_dir are the operator's to change",
+                    "tier, parent_id, runtime, workspace_dir and hibernation_idle_minutes are the operator's to change",
                 ),
                 _ => error,
             })?;
@@ -134,6 +144,7 @@ mod tests {
         let name = |name: &str| Patch { name: Some(name.to_owned()), ..Patch::default() };
         let role = |role: &str| Patch { role: Some(role.to_owned()), ..Patch::default() };
         let runtime = |runtime: &str| Patch { runtime: Some(runtime.to_owned()), ..Patch::default() };
+        let idle = |minutes| Patch { hibernation_idle_minutes: Some(Some(minutes)), ..Patch::default() };
         let tier = |tier| Patch { tier: Some(tier), ..Patch::default() };
         let rows = [
             (name(" "), "name must not be empty"),
@@ -147,6 +158,8 @@ mod tests {
             (runtime(&"a".repeat(101)), "runtime must be at most 100 characters"),
             (tier(0), "tier must be 1 to 4"),
             (tier(5), "tier must be 1 to 4"),
+            (idle(-1), "hibernation_idle_minutes must be 0 to 525600"),
+            (idle(525_601), "hibernation_idle_minutes must be 0 to 525600"),
         ];
         for (patch, expected) in rows {
             assert_eq!(patch.check(&Templates::default()).unwrap_err().message(), expected);
@@ -168,6 +181,7 @@ mod tests {
             Patch { parent_id: Some(None), ..Patch::default() },
             Patch { runtime: Some("hermes".to_owned()), ..Patch::default() },
             Patch { workspace_dir: Some(None), ..Patch::default() },
+            Patch { hibernation_idle_minutes: Some(None), ..Patch::default() },
         ] {
             assert!(privileged.privileged(), "{privileged:?}");
         }

@@ -119,6 +119,11 @@ impl Bench {
             .unwrap();
     }
 
+    /// Removes the image `reference` after the test, wherever it came from.
+    pub(crate) fn forget_image(&self, reference: &str) {
+        self.images.lock().unwrap().push(reference.to_owned());
+    }
+
     /// Whether the engine can run privileged containers; where it can't, that is recorded as a skip.
     pub(crate) async fn can_privilege(&self, runtime: &str) -> bool {
         let body = ContainerCreateBody {
@@ -259,7 +264,7 @@ fn connect(host: &str) -> Docker {
 }
 
 /// The files of the image: one static program under both of its names, and the user that some images run it as.
-fn root() -> Vec<u8> {
+pub(crate) fn root() -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, mode: u32, contents: &[u8]| {
         let mut header = tar::Header::new_gnu();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bollard::models::VolumeCreateRequest;
 use futures_util::future::join_all;
 use molecule_core::{
     error::ErrorKind,
     provisioner::{
-        LocalProvisioner, WorkloadInspector,
+        ConfigFile, LocalProvisioner, WorkloadInspector,
         docker::{DockerConfig, DockerProvisioner},
     },
 };
@@ -110,6 +111,33 @@ async fn a_pull_has_a_time_budget_of_its_own() {
         let error = provisioner.start(&bench.spec(bench.workspace(), "slow")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.detail().contains("the pull took longer than 100ms"), "{}", error.detail());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_start_and_leaves_no_container() {
+    on_engine(async |bench| {
+        let runtime = bench.runtime().await;
+        let id = bench.workspace();
+        let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=64k")];
+        let small = VolumeCreateRequest {
+            name: Some(format!("ws-{id}-configs")),
+            driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            ..VolumeCreateRequest::default()
+        };
+        bench.docker.create_volume(small).await.unwrap();
+        let mut spec = bench.spec(id, &runtime);
+        let file = |bytes| ConfigFile { path: "file".to_owned(), contents: vec![b'x'; bytes], private: false };
+        spec.files = vec![file(1024 * 1024)];
+        let error = bench.provisioner.start(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Upstream);
+        assert!(error.detail().contains("no space left"), "{}", error.detail());
+        assert!(!error.message().contains("/var/"), "{}", error.message());
+        assert!(bench.traces(id).await.iter().all(|name| !name.starts_with('/')), "{:?}", bench.traces(id).await);
+        spec.files = vec![file(1024)];
+        bench.provisioner.start(&spec).await.unwrap();
+        assert!(bench.provisioner.is_running(id).await.unwrap());
     })
     .await;
 }

@@ -2,12 +2,14 @@
 #![cfg(feature = "docker")]
 
 mod bench;
+mod cut;
 mod deadlines;
 mod faults;
 mod lifecycle;
 mod looking;
 mod orphans;
 mod proxy;
+mod registry;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;

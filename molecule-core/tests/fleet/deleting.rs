@@ -2,9 +2,12 @@
 
 use molecule_core::{
     ErrorKind,
+    identity::Credential,
+    provisioner::{Workload, WorkloadInspector},
     testing::Operation,
     workspace::{Deleted, Status},
 };
+use secrecy::ExposeSecret;
 
 use crate::fleet::Fleet;
 
@@ -58,4 +61,39 @@ async fn a_delete_that_cannot_stop_says_so_and_can_be_repeated() {
     fleet.control_plane.delete(root, true, false).await.unwrap();
     assert_eq!(fleet.backend.count(Operation::RemoveVolume), 3);
     fleet.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_comes_at_the_same_instant_a_deleted_workspace_stays_gone() {
+    let fleet = Fleet::new().await;
+    let mut left = Vec::new();
+    for _ in 0..20 {
+        let id = fleet.create("a").await;
+        fleet.come_online(id).await;
+        let token = fleet.token(id);
+        let (one, other, deleted, beat) = tokio::join!(
+            fleet.control_plane.restart(id, false),
+            fleet.control_plane.restart(id, false),
+            fleet.control_plane.delete(id, false, false),
+            fleet.beat(id, &token),
+        );
+        assert!(matches!(deleted.unwrap(), Deleted::Removed { .. }));
+        for restarted in [one, other] {
+            let kind = restarted.err().map(|error| error.kind());
+            assert!(matches!(kind, None | Some(ErrorKind::NotFound | ErrorKind::Conflict)), "{kind:?}");
+        }
+        let kind = beat.err().map(|error| error.kind());
+        assert!(matches!(kind, None | Some(ErrorKind::Unauthenticated)), "{kind:?}");
+        left.push((id, token));
+    }
+    let (control_plane, backend) = (fleet.control_plane.clone(), fleet.backend.clone());
+    // Nothing is under way any more.
+    fleet.down().await;
+    for (id, token) in left {
+        assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().status, Status::Removed);
+        assert_eq!(backend.observe(id).await.unwrap(), Workload::Absent);
+        let credential = control_plane.authenticate(Some(token.expose_secret())).await.unwrap();
+        assert_eq!(credential, Credential::Unknown);
+    }
+    assert_eq!(backend.inventory().await.unwrap(), [], "nor a volume");
 }

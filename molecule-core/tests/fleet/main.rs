@@ -4,6 +4,7 @@ mod calling;
 mod deleting;
 mod fleet;
 mod idle;
+mod images;
 mod losing;
 mod machines;
 mod orphans;

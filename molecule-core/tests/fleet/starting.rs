@@ -9,7 +9,7 @@ use molecule_core::{
     events::EventKind,
     registry::Register,
     store::Store,
-    testing::{Operation, ScriptedProvisioner},
+    testing::{Logged, Operation, ScriptedProvisioner},
     workspace::{CreateWorkspace, Deleted, Status},
 };
 use secrecy::ExposeSecret;
@@ -62,20 +62,38 @@ async fn a_panic_in_the_backend_fails_one_workspace_and_no_other() {
     fleet.down().await;
 }
 
+/// How much memory this process has, where the system tells.
+fn resident_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
 #[tokio::test]
 async fn seven_hundred_at_once_leave_their_traces_one_for_one() {
     let fleet = Fleet::new().await;
+    let (logged, _guard) = Logged::here();
     fleet.backend.when(Operation::Start).fail(ErrorKind::Unavailable, "no");
-    let ids = join_all((0..700).map(|n| {
-        let fleet = &fleet;
-        async move { fleet.create(&format!("w{n}")).await }
-    }))
-    .await;
-    for id in &ids {
-        fleet.until(*id, Status::Failed).await;
-        assert_eq!(fleet.events(*id).await, ["WORKSPACE_PROVISIONING", "WORKSPACE_PROVISION_FAILED"]);
+    let mut resident = Vec::new();
+    for round in 1..=3 {
+        let ids = join_all((0..700).map(|n| {
+            let fleet = &fleet;
+            async move { fleet.create(&format!("w{n}")).await }
+        }))
+        .await;
+        for id in &ids {
+            fleet.until(*id, Status::Failed).await;
+            assert_eq!(fleet.events(*id).await, ["WORKSPACE_PROVISIONING", "WORKSPACE_PROVISION_FAILED"]);
+            let entries = logged.with(&format!("provisioning a workspace workspace.id={id} "));
+            assert_eq!(entries.len(), 1, "{entries:?}");
+            assert!(entries[0].contains("mode=\"scripted\""), "{entries:?}");
+        }
+        assert_eq!(fleet.backend.count(Operation::Start), round * 700);
+        resident.extend(resident_kib());
     }
-    assert_eq!(fleet.backend.count(Operation::Start), 700);
+    // What is kept of them is rows: nothing of the tries themselves stays behind.
+    if let [_, second, third] = resident[..] {
+        assert!(third < second + 16 * 1024, "{resident:?} KiB");
+    }
     fleet.down().await;
 }
 

@@ -82,6 +82,7 @@ async fn docker(settings: &Settings) -> Result<Chosen, Error> {
     if let Some(tier) = settings.max_tier {
         config.max_tier = tier;
     }
+    settings.docker.apply(&mut config);
     let backend = Arc::new(DockerProvisioner::connect(config).await?);
     let gateway = backend.gateway().await?;
     Ok(Chosen::Docker { backend, gateway })

@@ -4,6 +4,7 @@ mod accept;
 mod backend;
 mod data_dir;
 mod detach;
+mod docker;
 mod edge;
 mod error;
 mod guard;
@@ -50,6 +51,9 @@ use self::{
 };
 use crate::logging;
 
+/// How often newer images are looked for, where they are.
+const IMAGE_TICK: Duration = Duration::from_secs(5 * 60);
+
 /// How long requests, sockets and tasks under way may take to end, each, on the way down.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -86,7 +90,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     }
     let builder = ControlPlane::builder(store).config(config).cipher(settings.cipher.clone());
     let control_plane = match &chosen {
-        Chosen::Docker { backend, .. } => builder.local_backend(backend.clone()).build()?,
+        Chosen::Docker { backend, .. } => builder.local_backend(backend.clone()).images(backend.clone()).build()?,
         Chosen::Process(backend) => builder.local_backend(backend.clone()).build()?,
         Chosen::ControlPlane(backend) => builder.control_plane_backend(backend.clone()).build()?,
         Chosen::None => builder.build()?,
@@ -288,6 +292,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
     let external_silence = settings.external_silence.unwrap_or(default.external_silence);
     Config {
         platform_url: settings.platform_url.clone().unwrap_or(reachable),
+        awareness_url: settings.docker.awareness_url(),
         admin_token: settings.admin_token.clone(),
         operator_token: Some(operator_token),
         development: settings.development,
@@ -307,6 +312,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         event_retention: settings.event_retention,
         activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),
         activity_tick: settings.activity_tick.unwrap_or(default.activity_tick),
+        image_tick: settings.docker.watches_images().then_some(IMAGE_TICK),
         ..default
     }
 }

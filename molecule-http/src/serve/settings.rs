@@ -11,7 +11,7 @@ use molecule_core::{Error, net::Policy, secrets::Cipher};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{edge::args::EdgeArgs, remote::RemoteArgs};
+use super::{docker::DockerArgs, edge::args::EdgeArgs, remote::RemoteArgs};
 use crate::{logging::LogFormat, paths};
 
 const DEFAULT_PORT: u16 = 8080;
@@ -143,6 +143,9 @@ pub(crate) struct ServeArgs {
     deploy_mode: Option<String>,
 
     #[command(flatten)]
+    docker: DockerArgs,
+
+    #[command(flatten)]
     remote: RemoteArgs,
 
     #[command(flatten)]
@@ -220,6 +223,7 @@ pub(crate) struct Settings {
     pub(crate) docker_host: Option<String>,
     pub(crate) development: bool,
     pub(crate) address_policy: Policy,
+    pub(crate) docker: DockerArgs,
     pub(crate) remote: RemoteArgs,
     pub(crate) edge: EdgeArgs,
     pub(crate) health_tick: Option<Duration>,
@@ -285,6 +289,7 @@ impl ServeArgs {
             docker_host: given(self.docker_host).or(given(file.docker_host)),
             development,
             address_policy: address_policy(development, self.deploy_mode.as_deref(), self.remote.org_id().is_some())?,
+            docker: self.docker,
             remote: self.remote,
             edge: self.edge,
             health_tick: self.health_tick_ms.map(Duration::from_millis),

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    lives::lived,
     server::{Setup, until},
     support,
 };
@@ -93,5 +94,19 @@ async fn a_workspace_can_be_deleted_while_it_comes_up() {
             (server.agents().is_empty() && !server.folder(&id).exists()).then_some(())
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_whole_life_of_child_processes_on_sqlite() {
+    let server = Setup::process().start().await;
+    lived(&server, || server.agents(), |id| server.folder(id), true).await;
+}
+
+#[tokio::test]
+async fn a_whole_life_of_child_processes_on_postgres() {
+    if let Some(database) = support::postgres_database().await {
+        let server = Setup::process().database(Some(database.url())).start().await;
+        lived(&server, || server.agents(), |id| server.folder(id), true).await;
     }
 }

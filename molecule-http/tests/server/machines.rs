@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    lives::lived,
     process,
     server::{Server, Setup, until},
 };
@@ -165,4 +166,11 @@ async fn a_start_that_the_control_plane_refuses_fails_and_tells_nothing_of_it() 
         "{}",
         server.log()
     );
+}
+
+#[tokio::test]
+async fn a_whole_life_on_machines_of_another_control_plane() {
+    let owner = Owner::start();
+    let server = owner.server().start().await;
+    lived(&server, || owner.machines(), |id| owner.folder(id), false).await;
 }

@@ -21,6 +21,8 @@ cases! {
     Core, "R-PATCH-6", a_patch_needs_a_workspace: "PATCH of an unknown workspace answers 404";
     Core, "R-PATCH-7", a_place_needs_both_members: "A place on the canvas is taken with both members or not at all";
     Core, "R-PATCH-8", a_folder_of_the_host_is_not_given_away: "A folder outside of every allowed root is refused";
+    Core, "R-PATCH-9", the_operator_says_when_it_hibernates:
+        "After how many minutes without work a workspace hibernates is the operator's to say";
     Core, "R-AGENT-1", an_agent_is_assigned_once: "A workspace is given an agent once";
     Core, "R-AGENT-2", an_agent_is_replaced: "An agent is replaced by another, and what was before is told";
     Core, "R-AGENT-3", an_agent_is_removed: "An agent is taken away, once";
@@ -275,4 +277,18 @@ async fn a_failed_bootstrap_counts_while_it_is_awaited(server: &Server) -> Resul
     let body = json!({"error": "no", "log_tail": "line"});
     server.post_as_admin(&path, &body).await?.is(200, &json!({"ok": true, "no_change": true}))?;
     view(server, &workspace, &json!({"status": "online"})).await
+}
+
+async fn the_operator_says_when_it_hibernates(server: &Server) -> Result<(), Verdict> {
+    let workspace = server.external("conformance idle", &Value::Null).await?;
+    let path = format!("/workspaces/{}", workspace.id);
+    for (minutes, status) in
+        [(json!(30), 200), (Value::Null, 200), (json!(-1), 400), (json!(525_601), 400), (json!("1"), 400)]
+    {
+        let body = json!({"hibernation_idle_minutes": minutes});
+        server.call(Method::PATCH, &path).admin().json(&body).send().await?.json(status)?;
+    }
+    let body = json!({"hibernation_idle_minutes": null});
+    let answer = server.call(Method::PATCH, &path).bearer(&workspace.token).json(&body).send().await?;
+    if matches!(answer.status(), 401 | 403) { Ok(()) } else { Err(answer.wrong("a refusal")) }
 }

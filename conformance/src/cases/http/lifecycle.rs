@@ -28,6 +28,9 @@ cases! {
         "An external workspace, or one that is not online, cannot hibernate";
     Extended(Feature::Lifecycle), "R-LIFECYCLE-8", collapsing_removes_all_below:
         "A collapse removes all below a workspace and leaves it alone";
+    Extended(Feature::Lifecycle), "R-EXPAND-1", a_team_needs_a_template:
+        "A workspace whose name no template has cannot be given a team";
+    Extended(Feature::Lifecycle), "R-EXPAND-2", nobody_has_no_team: "An unknown workspace cannot be given a team";
     Core, "R-STATE-1", an_agent_learns_its_state: "An agent learns where its workspace is in its life";
     Core, "R-STATE-2", a_state_needs_its_own_token: "The state of a workspace with a token needs that token";
     Core, "R-STATE-3", an_agent_learns_that_it_is_gone:
@@ -157,4 +160,14 @@ async fn an_agent_learns_that_it_is_gone(server: &Server) -> Result<(), Verdict>
     let unknown = unknown_id()?;
     let answer = server.get(&format!("/workspaces/{unknown}/state")).await?;
     answer.is(404, &json!({"workspace_id": unknown, "deleted": true}))
+}
+
+async fn a_team_needs_a_template(server: &Server) -> Result<(), Verdict> {
+    let name = format!("conformance {}", unknown_id()?);
+    let workspace = server.member(&name, &Value::Null).await?;
+    verb(server, workspace.id, "expand").await?.refuses(400, "no config found for workspace")
+}
+
+async fn nobody_has_no_team(server: &Server) -> Result<(), Verdict> {
+    verb(server, unknown_id()?, "expand").await?.refuses(404, "workspace not found")
 }

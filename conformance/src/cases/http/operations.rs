@@ -16,6 +16,8 @@ cases! {
     Core, "R-METRICS-1", metrics_are_text: "GET /metrics answers anyone with text in the form of Prometheus";
     Core, "R-LIVENESS-1", loops_come_round: "GET /admin/liveness tells the operator when each loop came round last";
     Core, "R-LIVENESS-2", loops_are_for_the_operator: "GET /admin/liveness is not for agents";
+    Core, "R-IMAGES-1", images_of_unknown_runtimes_are_not_refreshed:
+        "Images are refreshed by the operator, and for runtimes that there are";
     Core, "R-ERROR-1", unknown_routes_answer_in_json: "A path that is no route answers 404 with an error in JSON";
     Core, "R-ERROR-2", wrong_methods_are_refused: "A method that a route does not have is not answered with success";
     Core, "R-HEADERS-1", answers_have_security_headers: "Every answer forbids sniffing and framing";
@@ -83,4 +85,14 @@ async fn answers_have_security_headers(server: &Server) -> Result<(), Verdict> {
         }
     }
     Ok(())
+}
+
+async fn images_of_unknown_runtimes_are_not_refreshed(server: &Server) -> Result<(), Verdict> {
+    let path = "/admin/workspace-images/refresh?runtime=no-such-runtime";
+    let answer = server.call(Method::POST, path).admin().send().await?;
+    if !answer.json(400)?["known_runtimes"].is_array() {
+        return Err(answer.wrong("known_runtimes"));
+    }
+    let workspace = server.external("conformance images", &Value::Null).await?;
+    server.call(Method::POST, path).bearer(&workspace.token).send().await?.json(401).map(|_| ())
 }

@@ -7,16 +7,19 @@ use std::{
 };
 
 use bollard::{
-    auth::DockerCredentials, errors::Error as EngineError, query_parameters::CreateImageOptionsBuilder,
-    query_parameters::ListImagesOptionsBuilder,
+    auth::DockerCredentials,
+    errors::Error as EngineError,
+    query_parameters::CreateImageOptionsBuilder,
+    query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder},
 };
 use futures_util::TryStreamExt;
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 
-use super::{DockerProvisioner, errors};
+use super::{DockerProvisioner, errors, names};
 use crate::{
     error::{Error, ErrorKind, Result},
+    id::WorkspaceId,
     provisioner::image_ref,
 };
 
@@ -80,6 +83,45 @@ impl DockerProvisioner {
         images.into_iter().next().map(|image| (image.id, false)).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "the docker engine has no image to reach a volume with — run make image")
         })
+    }
+
+    /// Pulls the published image of `runtime`, whatever the engine has of it.
+    pub(super) async fn refresh_image(&self, runtime: &str) -> Result<()> {
+        let reference = self.config.images.candidates(runtime)?.published;
+        self.pull(&reference).await.map_err(|error| not_found(runtime, &reference).caused_by(error))
+    }
+
+    /// The digest of the published image of `runtime` at its registry. The engine asks there.
+    pub(super) async fn newest_digest(&self, runtime: &str) -> Result<String> {
+        let reference = self.config.images.candidates(runtime)?.published;
+        let failed = errors::failed("ask the registry for the newest image");
+        let found = self.docker.inspect_registry_image(&reference, self.login(&reference)).await;
+        let found = found.map_err(failed).map_err(|error| error.context("image", reference))?;
+        found.descriptor.digest.ok_or_else(|| Error::new(ErrorKind::Upstream, "the registry names no digest"))
+    }
+
+    /// The workspaces of this installation whose container was made of exactly the published image of `runtime`.
+    pub(super) async fn made_of_image(&self, runtime: &str) -> Result<Vec<WorkspaceId>> {
+        let reference = self.config.images.candidates(runtime)?.published;
+        let mut labels = vec![(names::MANAGED, names::YES)];
+        labels.extend(self.config.installation.as_deref().map(|installation| (names::INSTALLATION, installation)));
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(&labels)).build();
+        let containers = self.docker.list_containers(Some(options)).await;
+        let containers = containers.map_err(errors::failed("list its containers"))?;
+        let mut found = Vec::new();
+        for container in containers {
+            let labels = container.labels.unwrap_or_default();
+            let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+            let Some(id) = names::owner(&labels, &name) else { continue };
+            // The list shows what the image is called now; what the container was made of is in the container.
+            let made_of = self.find(id).await?.and_then(|found| found.container.config?.image);
+            if made_of.is_some_and(|made_of| made_of == reference) {
+                found.push(id);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
 
     async fn has_image(&self, reference: &str) -> Result<bool> {

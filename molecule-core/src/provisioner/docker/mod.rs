@@ -30,8 +30,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::config::{DockerConfig, ImageNames, Limit, RegistryLogin, TierLimits};
 use super::{
-    Capability, ConfigFile, FileEntry, FilePath, FileRoot, LocalProvisioner, StartSpec, Workload, WorkloadInspector,
-    WorkspaceFiles,
+    Capability, ConfigFile, FileEntry, FilePath, FileRoot, Images, LocalProvisioner, StartSpec, Workload,
+    WorkloadInspector, WorkspaceFiles,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -199,5 +199,20 @@ impl WorkspaceFiles for DockerProvisioner {
 
     async fn delete_file(&self, id: WorkspaceId, path: &FilePath) -> Result<()> {
         self.delete_config_file(id, path).await
+    }
+}
+
+#[async_trait]
+impl Images for DockerProvisioner {
+    async fn refresh(&self, runtime: &str) -> Result<()> {
+        self.refresh_image(runtime).await
+    }
+
+    async fn newest(&self, runtime: &str) -> Result<String> {
+        self.newest_digest(runtime).await
+    }
+
+    async fn made_of(&self, runtime: &str) -> Result<Vec<WorkspaceId>> {
+        self.made_of_image(runtime).await
     }
 }

@@ -85,6 +85,7 @@ fn workspace() -> NewWorkspace {
         runtime: "hermes".to_owned(),
         workspace_dir: None,
         workspace_access: Access::None,
+        hibernation_idle_minutes: None,
         budget_limit: Some(5),
         max_concurrent_tasks: 1,
         delivery_mode: DeliveryMode::Push,

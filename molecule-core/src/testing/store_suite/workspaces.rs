@@ -114,6 +114,7 @@ cases! {
             runtime: Some("hermes".to_owned()),
             workspace_dir: Some(Some("/srv".to_owned())),
             position: Some(Position { x: 1.5, y: -2.0 }),
+            hibernation_idle_minutes: Some(Some(30)),
             collapsed: None,
         };
         assert_eq!(store.patch(new.id, &all, at(5)).await.unwrap(), Patched::Done);
@@ -121,18 +122,19 @@ cases! {
         assert_eq!((row.name.as_str(), row.role.as_deref(), row.tier), ("other", Some("role"), 1));
         assert_eq!((row.parent_id, row.runtime.as_str()), (Some(parent.id), "hermes"));
         assert_eq!((row.workspace_dir.as_deref(), row.updated_at), (Some("/srv"), at(5)));
-        assert_eq!((row.x, row.y, row.collapsed), (1.5, -2.0, false));
+        assert_eq!((row.x, row.y, row.collapsed, row.hibernation_idle_minutes), (1.5, -2.0, false, Some(30)));
         let none = RowPatch {
             role: Some(None),
             parent_id: Some(None),
             workspace_dir: Some(None),
+            hibernation_idle_minutes: Some(None),
             collapsed: Some(true),
             ..RowPatch::default()
         };
         assert_eq!(store.patch(new.id, &none, at(6)).await.unwrap(), Patched::Done);
         let row = store.workspace(new.id).await.unwrap().unwrap();
         assert_eq!((row.role, row.parent_id, row.workspace_dir), (None, None, None));
-        assert_eq!((row.x, row.y, row.collapsed), (1.5, -2.0, true));
+        assert_eq!((row.x, row.y, row.collapsed, row.hibernation_idle_minutes), (1.5, -2.0, true, None));
         assert_eq!(store.patch(workspace().id, &none, at(7)).await.unwrap(), Patched::NoWorkspace);
         let below = |parent| RowPatch { parent_id: Some(Some(parent)), ..RowPatch::default() };
         assert_eq!(store.patch(new.id, &below(workspace().id), at(7)).await.unwrap(), Patched::NoParent);

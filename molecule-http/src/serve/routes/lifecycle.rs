@@ -1,4 +1,4 @@
-//! Pause, resume, hibernate and collapse workspaces, and tell where they are.
+//! Pause, resume, hibernate, expand and collapse workspaces, and tell where they are.
 
 use axum::{
     Json,
@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use molecule_core::workspace::{Resumed, Status};
+use molecule_core::workspace::{Resumed, Status, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -68,6 +68,17 @@ pub(crate) async fn hibernate(
 ) -> ApiResult<Json<Value>> {
     app.control_plane.hibernate(id, query.force.as_deref() == Some("true")).await?;
     Ok(Json(json!({"status": Status::Hibernated})))
+}
+
+/// Makes the team of a workspace, as the template that is called like it names it.
+#[utoipa::path(post, path = "/workspaces/{id}/expand", tag = "lifecycle", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Value), (status = 400, body = ErrorView), (status = 401, body = ErrorView),
+        (status = 404, body = ErrorView), (status = 409, body = ErrorView), (status = 500, body = ErrorView),
+        (status = 503, body = ErrorView)))]
+pub(crate) async fn expand(State(app): State<AppState>, Own(id): Own) -> ApiResult<Json<Value>> {
+    let made = app.control_plane.expand(id).await?;
+    let child = |child: Workspace| json!({"id": child.id, "name": child.name, "role": child.role});
+    Ok(Json(json!({"status": "expanded", "children": made.into_iter().map(child).collect::<Vec<_>>()})))
 }
 
 /// Removes all that is below a workspace.

@@ -11,6 +11,7 @@ pub(crate) mod delegations;
 pub(crate) mod directory;
 pub(crate) mod events;
 pub(crate) mod files;
+pub(crate) mod images;
 pub(crate) mod lifecycle;
 pub(crate) mod machines;
 pub(crate) mod mcp;

@@ -35,6 +35,10 @@ pub(crate) struct PatchRequest {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     workspace_dir: Option<Option<String>>,
+    /// 0 or `null` for never. For the operator.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>)]
+    hibernation_idle_minutes: Option<Option<i32>>,
     /// Ignored without `y`.
     x: Option<f64>,
     /// Ignored without `x`.
@@ -43,7 +47,7 @@ pub(crate) struct PatchRequest {
 }
 
 /// Tells a member that is `null` from one that is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -62,6 +66,7 @@ impl TryFrom<PatchRequest> for Patch {
             parent_id: request.parent_id.map(|id| id.map_or(Ok(None), parent)).transpose()?,
             runtime: request.runtime,
             workspace_dir: request.workspace_dir,
+            hibernation_idle_minutes: request.hibernation_idle_minutes,
             position: request.x.zip(request.y).map(|(x, y)| Position { x, y }),
             collapsed: request.collapsed,
         })

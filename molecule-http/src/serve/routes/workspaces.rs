@@ -70,6 +70,8 @@ pub(crate) struct CreateRequest {
     /// What it remembers from the start. What is no memory is left out.
     #[schema(value_type = Option<Vec<InitialMemory>>)]
     initial_memories: Option<Vec<Value>>,
+    /// After how many minutes without work it hibernates; never where that is 0 or left out.
+    hibernation_idle_minutes: Option<i32>,
     /// The folder of a template, as `GET /templates` names it.
     template: Option<String>,
 }
@@ -132,6 +134,7 @@ impl TryFrom<CreateRequest> for CreateWorkspace {
                 .map_err(invalid_mode)?,
             secrets: request.secrets.unwrap_or_default(),
             initial_memories: request.initial_memories.unwrap_or_default().into_iter().filter_map(first).collect(),
+            hibernation_idle_minutes: request.hibernation_idle_minutes,
         })
     }
 }
@@ -211,6 +214,7 @@ pub(crate) struct ListedView {
     workspace_dir: Option<String>,
     monthly_spend: i64,
     budget_limit: Option<i64>,
+    hibernation_idle_minutes: Option<i32>,
 }
 
 impl WorkspaceView {
@@ -250,6 +254,7 @@ impl ListedView {
             workspace_dir: workspace.workspace_dir.clone(),
             monthly_spend: workspace.monthly_spend,
             budget_limit: workspace.budget_limit,
+            hibernation_idle_minutes: workspace.hibernation_idle_minutes,
             workspace: WorkspaceView::new(workspace, config),
         }
     }

@@ -1,0 +1,152 @@
+//! An engine that goes away in the middle of something, and comes back: the row tells the truth meanwhile, and nothing is
+//! left over afterwards.
+
+use std::{sync::Arc, time::Duration};
+
+use molecule_core::{
+    ControlPlane, ErrorKind,
+    config::Config,
+    id::WorkspaceId,
+    provisioner::{Workload, WorkloadInspector, docker::DockerProvisioner},
+    store::Store,
+    testing::{Sweep, sweep},
+    workspace::{CreateWorkspace, Status, Workspace},
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    bench::{Bench, eventually, on_engine},
+    proxy::Proxy,
+};
+
+struct Cut {
+    proxy: Proxy,
+    control_plane: ControlPlane,
+    backend: Arc<DockerProvisioner>,
+}
+
+impl Cut {
+    async fn new(bench: &Bench) -> Self {
+        let image = format!("{}:serve", bench.tag);
+        bench.image(&image, &[]).await;
+        let proxy = Proxy::to(&bench.host, None);
+        let mut config = bench.config();
+        config.docker_host = Some(proxy.host.clone());
+        config.images.overrides.insert("claude-code".to_owned(), image);
+        let backend = Arc::new(bench.connect(config).await);
+        let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+            .config(Config { orphan_grace: Duration::ZERO, ..Config::default() })
+            .local_backend(backend.clone())
+            .build()
+            .unwrap();
+        Self { proxy, control_plane, backend }
+    }
+
+    async fn create(&self, bench: &Bench) -> WorkspaceId {
+        let request = CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() };
+        let id = self.control_plane.create(request).await.unwrap().workspace.id;
+        bench.adopt(id);
+        id
+    }
+
+    async fn row(&self, id: WorkspaceId) -> Workspace {
+        self.control_plane.workspace(id).await.unwrap().unwrap()
+    }
+
+    async fn comes_up(&self, id: WorkspaceId) {
+        eventually("its agent to be started", async || !self.row(id).await.url.is_empty()).await;
+        assert_eq!(self.backend.observe(id).await.unwrap(), Workload::Running);
+    }
+
+    /// Restarts what failed, and then removes it: exactly one container, and then nothing.
+    async fn mend(mut self, bench: &Bench, id: WorkspaceId) {
+        self.proxy.release();
+        self.proxy.lose(None);
+        self.proxy.open();
+        self.control_plane.restart(id, false).await.unwrap();
+        self.comes_up(id).await;
+        let containers = bench.traces(id).await.iter().filter(|name| name.starts_with('/')).count();
+        assert_eq!(containers, 1, "{:?}", bench.traces(id).await);
+        self.control_plane.delete(id, false, false).await.unwrap();
+        assert_eq!(bench.traces(id).await, [""; 0]);
+        self.ends().await;
+    }
+
+    async fn ends(self) {
+        assert!(self.control_plane.shut_down(Duration::from_secs(60)).await);
+        self.backend.shutdown().await;
+    }
+}
+
+const STEPS: [&str; 4] =
+    ["POST /volumes/create", "POST /containers/create", "PUT /containers/", "POST /containers/ws-"];
+
+#[tokio::test]
+async fn an_engine_that_stops_before_a_step_of_a_start_fails_it_and_leaves_nothing() {
+    for step in STEPS {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            cut.proxy.hold(step);
+            let id = cut.create(&bench).await;
+            eventually(step, async || cut.proxy.asked(step) > 0).await;
+            assert_eq!(cut.row(id).await.status, Status::Provisioning);
+            cut.proxy.close().await;
+            eventually("the failure to be told", async || cut.row(id).await.status == Status::Failed).await;
+            let said = cut.row(id).await.last_sample_error.unwrap();
+            assert!(said.starts_with("workspace start failed: the docker engine did not answer"), "{step}: {said}");
+            cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_before_it_can_say_that_it_did_a_step_fails_the_start_and_leaves_nothing() {
+    for step in STEPS {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            cut.proxy.lose(Some(step));
+            let id = cut.create(&bench).await;
+            eventually(step, async || cut.proxy.lost() > 0).await;
+            cut.proxy.close().await;
+            eventually("the failure to be told", async || cut.row(id).await.status == Status::Failed).await;
+            cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_in_the_middle_of_a_stop_is_asked_again_by_the_sweep() {
+    for lost in [false, true] {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            let id = cut.create(&bench).await;
+            cut.comes_up(id).await;
+            let step = "DELETE /containers/";
+            if lost {
+                cut.proxy.lose(Some(step));
+            } else {
+                cut.proxy.hold(step);
+            }
+            let control_plane = cut.control_plane.clone();
+            let mut deleting = JoinSet::new();
+            deleting.spawn(async move { control_plane.delete(id, false, false).await });
+            eventually(step, async || cut.proxy.lost() > 0 || (!lost && cut.proxy.asked(step) > 0)).await;
+            cut.proxy.close().await;
+            let error = deleting.join_next().await.unwrap().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unexpected);
+            assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
+            assert_eq!(cut.row(id).await.status, Status::Removed);
+            assert!(!bench.traces(id).await.is_empty(), "its volumes, at least, are still there");
+
+            cut.proxy.release();
+            cut.proxy.lose(None);
+            cut.proxy.open();
+            sweep(&cut.control_plane, Sweep::Orphans).await.unwrap();
+            assert_eq!(bench.traces(id).await, [""; 0], "one sweep later");
+            cut.ends().await;
+        })
+        .await;
+    }
+}
