@@ -26,7 +26,6 @@ mod welcome;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
@@ -47,7 +46,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
 use self::{
-    backend::Chosen, edge::Edge, listeners::Listeners, mcp::Sdk, metrics::Metrics, settings::Settings, state::AppState,
+    backend::Chosen,
+    edge::Edge,
+    listeners::Listeners,
+    mcp::Sdk,
+    metrics::Metrics,
+    settings::Settings,
+    state::{AppState, Parts},
 };
 use crate::logging;
 
@@ -96,16 +101,16 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         Chosen::None => builder.build()?,
     };
     let stop = CancellationToken::new();
-    let state = AppState {
+    let state = AppState::new(Parts {
         control_plane: control_plane.clone(),
         metrics: Metrics::new()?,
-        edge: Arc::new(edge),
+        edge,
         mcp: Sdk::new(control_plane.clone(), stop.clone()),
         stop: stop.clone(),
         sockets: TaskTracker::new(),
         listeners: Listeners::default(),
         external_url: settings.external_platform_url.clone(),
-    };
+    });
     match control_plane.renew_secrets().await? {
         (0, 0) => {}
         (renewed, 0) => tracing::info!(

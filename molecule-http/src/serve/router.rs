@@ -159,8 +159,6 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::{body::Body, routing::get};
     use molecule_core::{ControlPlane, store::Store};
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -172,22 +170,23 @@ mod tests {
         listeners::Listeners,
         mcp::Sdk,
         metrics::Metrics,
+        state::Parts,
     };
 
     #[tokio::test]
     async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
         let store = Store::connect("sqlite::memory:").await.unwrap();
         let (control_plane, stop) = (ControlPlane::builder(store).build().unwrap(), CancellationToken::new());
-        let state = AppState {
+        let state = AppState::new(Parts {
             mcp: Sdk::new(control_plane.clone(), stop.clone()),
             control_plane,
             metrics: Metrics::new().unwrap(),
-            edge: Arc::new(Edge::new(&EdgeArgs::default(), None, true).unwrap()),
+            edge: Edge::new(&EdgeArgs::default(), None, true).unwrap(),
             stop,
             sockets: TaskTracker::new(),
             listeners: Listeners::default(),
             external_url: None,
-        };
+        });
         let panics = get(async || -> StatusCode { panic!("secret detail") });
         let routes = Router::new().route("/panics/{id}", panics);
         let router: Router = dressed(routes, &state).with_state(state.clone());

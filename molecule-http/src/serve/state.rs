@@ -1,21 +1,39 @@
 //! What every handler can reach.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use molecule_core::ControlPlane;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{edge::Edge, listeners::Listeners, mcp::Sdk, metrics::Metrics};
 
-/// Cheap to clone: every field is a handle.
+/// Handles to what the server is made of. A request clones this several times on its way, so it is one pointer.
 #[derive(Debug, Clone)]
-pub(crate) struct AppState {
+pub(crate) struct AppState(Arc<Parts>);
+
+impl AppState {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What the server is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
     /// Everything that is not about HTTP.
     pub(crate) control_plane: ControlPlane,
     /// What `/metrics` shows.
     pub(crate) metrics: Metrics,
     /// Who gets as far as a route.
-    pub(crate) edge: Arc<Edge>,
+    pub(crate) edge: Edge,
     /// Cancelled when the server goes down: what would otherwise last for ever ends then.
     pub(crate) stop: CancellationToken,
     /// The tasks of connections that were upgraded; waited for on the way down.

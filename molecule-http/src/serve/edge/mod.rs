@@ -160,7 +160,7 @@ impl Limits {
 
 /// Lets a request through to its route, or answers it.
 pub(crate) async fn guard(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
-    let edge = &*app.edge;
+    let edge = &app.edge;
     let share = match edge.cors.judge(request.method(), request.headers(), app.control_plane.has_sessions()) {
         Verdict::Pass => None,
         Verdict::Share(origin) => Some(origin),
@@ -179,7 +179,7 @@ pub(crate) async fn guard(State(app): State<AppState>, mut request: Request, nex
 }
 
 async fn limited(app: &AppState, request: &mut Request, next: Next) -> Response {
-    let edge = &*app.edge;
+    let edge = &app.edge;
     if edge.tenant.as_ref().is_some_and(|tenant| !tenant.passes(request.uri().path(), request.headers())) {
         return StatusCode::NOT_FOUND.into_response();
     }
