@@ -2,7 +2,7 @@
 
 use molecule_core::store::{Engine, gate};
 
-use super::*;
+use super::{delegating::task, *};
 
 const LEASE: Duration = Duration::from_secs(121);
 
@@ -21,6 +21,17 @@ async fn execute(store: &Store, sql: &'static str, of: WorkspaceId) {
         }
     };
     assert_eq!(changed, 1, "{sql}");
+}
+
+/// As if the server had died before it kept the outcome of the only delegation of `source`, which `set_back` makes what it
+/// was then.
+async fn forget_outcome(store: &Store, source: &Member, set_back: &'static str) {
+    let outcome = "DELETE FROM activity_logs WHERE workspace_id = $1 AND method = 'delegate_result'";
+    let claim = "INSERT INTO delegation_claims (workspace_id, delegation_id, claim, renewed_at) \
+                 SELECT workspace_id, delegation_id, id, created_at FROM activity_logs WHERE workspace_id = $1";
+    for sql in [outcome, set_back, claim] {
+        execute(store, sql, source.id).await;
+    }
 }
 
 /// One server dies while an agent has a task. Of those that go on one says so, and none hands it over again.
@@ -75,12 +86,7 @@ async fn a_task_that_was_answered_before_its_server_died_is_completed() {
         bench.newest(&target, 1).await;
 
         // As if the server had died before it kept the outcome.
-        execute(&store, "DELETE FROM activity_logs WHERE workspace_id = $1 AND method = 'delegate_result'", source.id)
-            .await;
-        execute(&store, "UPDATE activity_logs SET status = 'dispatched' WHERE workspace_id = $1", source.id).await;
-        let claim = "INSERT INTO delegation_claims (workspace_id, delegation_id, claim, renewed_at) \
-                     SELECT workspace_id, delegation_id, id, created_at FROM activity_logs WHERE workspace_id = $1";
-        execute(&store, claim, source.id).await;
+        forget_outcome(&store, &source, "UPDATE activity_logs SET status = 'dispatched' WHERE workspace_id = $1").await;
         bench.clock.advance(LEASE);
         bench.control_plane.start();
         let rows = bench.until_delegation(&source, "completed").await;
@@ -100,13 +106,8 @@ async fn a_task_that_was_not_sent_before_its_server_died_is_sent() {
         bench.control_plane.delegate(source.id, task(&target, "count", None)).await.unwrap();
         bench.until_delegation(&source, "queued").await;
         // As if the server had died before all of that.
-        execute(&store, "DELETE FROM activity_logs WHERE workspace_id = $1 AND method = 'delegate_result'", source.id)
-            .await;
-        execute(&store, "UPDATE activity_logs SET status = 'pending' WHERE workspace_id = $1", source.id).await;
+        forget_outcome(&store, &source, "UPDATE activity_logs SET status = 'pending' WHERE workspace_id = $1").await;
         execute(&store, "DELETE FROM a2a_queue WHERE workspace_id = $1", target.id).await;
-        let claim = "INSERT INTO delegation_claims (workspace_id, delegation_id, claim, renewed_at) \
-                     SELECT workspace_id, delegation_id, id, created_at FROM activity_logs WHERE workspace_id = $1";
-        execute(&store, claim, source.id).await;
         bench.clock.advance(LEASE);
         bench.control_plane.start();
         let rows = bench.until_delegation(&source, "completed").await;
