@@ -17,6 +17,7 @@ use molecule_core::{
     provisioner::{
         docker::{DockerConfig, DockerProvisioner},
         process::{DEFAULT_STOP_GRACE, ProcessConfig, ProcessProvisioner},
+        remote::{RemoteConfig, RemoteProvisioner},
     },
     testing::ScriptedProvisioner,
 };
@@ -59,6 +60,9 @@ enum Target {
         #[arg(long, required_if_eq_any([("name", "process"), ("name", "docker")]))]
         workload: Option<String>,
     },
+    /// A control plane that machines are asked for (`docs/control-plane-api.md`). What it runs must do what
+    /// `examples/workload.rs` of the library does.
+    Machines(MachinesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +86,22 @@ struct HttpArgs {
     /// The OpenAPI document of the server: lists the operations in it that no case asked for.
     #[arg(long, value_name = "FILE")]
     openapi: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct MachinesArgs {
+    /// Where it is, such as http://127.0.0.1:9090.
+    #[arg(long, env = "CP_PROVISION_URL")]
+    base_url: String,
+    /// The organisation that machines are asked for.
+    #[arg(long, env = "MOLECULE_ORG_ID", default_value = "conformance")]
+    organisation: String,
+    /// The runtime that machines are asked for.
+    #[arg(long, default_value = "claude-code")]
+    runtime: String,
+    /// The bearer of every call. Better given in the environment.
+    #[arg(long, env = "MOLECULE_CP_SHARED_SECRET", hide_env_values = true)]
+    secret: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -127,6 +147,7 @@ async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
         }
         Target::Store { database_url } => store::run(&database_url, progress).await?,
         Target::Provisioner { name, workload } => backend(name, workload.unwrap_or_default()).await?,
+        Target::Machines(args) => machines(args).await?,
     };
     if let Some(path) = &output.junit {
         fs::write(path, junit::junit(&report)?).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -190,6 +211,19 @@ async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
             provisioner::run("docker", &backend, &provisioner::Plain { runtime }).await
         }
     })
+}
+
+async fn machines(args: MachinesArgs) -> Result<Report, Failure> {
+    let MachinesArgs { base_url, organisation, runtime, secret } = args;
+    let machines = RemoteProvisioner::new(RemoteConfig {
+        base_url: base_url.clone(),
+        org_id: organisation,
+        shared_secret: secret.map(Into::into),
+        admin_api_token: None,
+        admin_token: None,
+        timeout: RemoteConfig::DEFAULT_TIMEOUT,
+    })?;
+    Ok(provisioner::run_machines(&base_url, &machines, &provisioner::Plain { runtime }).await)
 }
 
 /// A line for each case as it was tried, beside the report.

@@ -1,14 +1,14 @@
-//! A backend that implements the traits, as a library call, and the built-in ones by name.
+//! A backend that implements the traits, as a library call, and the built-in ones by name; and control planes of machines.
 
 use std::io;
 
 use async_trait::async_trait;
 use molecule_core::{
     id::WorkspaceId,
-    provisioner::StartSpec,
+    provisioner::{ControlPlaneProvisioner, StartSpec},
     testing::{
         ScriptedProvisioner,
-        provisioner_suite::{self, Backend, Fixture},
+        provisioner_suite::{self, Backend, Fixture, machines},
     },
     workspace::Access,
 };
@@ -23,9 +23,20 @@ use crate::{
 ///
 /// The workload must honour the variables of `molecule-core/examples/workload.rs`, as `fixture` arranges.
 pub async fn run(name: &str, backend: &dyn Backend, fixture: &dyn Fixture) -> Report {
+    report(name, provisioner_suite::run_suite(backend, fixture).await)
+}
+
+/// Tries every case of [`ControlPlaneProvisioner`] on a control plane of machines; `fixture` says what runs on them, and
+/// `name` in the report what was tried.
+///
+/// What runs there must honour the variables of `molecule-core/examples/workload.rs`.
+pub async fn run_machines(name: &str, machines: &dyn ControlPlaneProvisioner, fixture: &dyn Fixture) -> Report {
+    report(name, machines::run_suite(machines, fixture).await)
+}
+
+fn report(name: &str, came: provisioner_suite::Report) -> Report {
     let mut report = Report::new(name);
-    let provisioner_suite::Report { passed, failed, unsupported } =
-        provisioner_suite::run_suite(backend, fixture).await;
+    let provisioner_suite::Report { passed, failed, unsupported } = came;
     let outcomes = passed.into_iter().map(|name| (name, Outcome::Passed));
     let outcomes = outcomes.chain(failed.into_iter().map(|(name, why)| (name, Outcome::Failed { why })));
     let lacks = || Outcome::Unsupported { why: "its capability does not declare it".to_owned() };

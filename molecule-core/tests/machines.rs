@@ -1,6 +1,13 @@
-//! What becomes of machines of another control plane whose starts go wrong.
+//! Machines of another control plane: the suite that every such backend passes, and what becomes of those whose starts go
+//! wrong.
+
+#![allow(clippy::disallowed_methods, reason = "tests look at the host they run on")]
 
 use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,14 +17,184 @@ use molecule_core::{
     ControlPlane,
     error::Result,
     id::WorkspaceId,
-    provisioner::{ControlPlaneProvisioner, Instance, StartSpec},
+    provisioner::{
+        ControlPlaneProvisioner, Instance, StartSpec,
+        remote::{RemoteConfig, RemoteProvisioner},
+    },
     store::Store,
-    testing::MockControlPlaneProvisioner,
-    workspace::{CreateWorkspace, Status},
+    testing::{
+        MockControlPlaneProvisioner,
+        provisioner_suite::{Fixture, machines},
+    },
+    workspace::{Access, CreateWorkspace, Status},
 };
 use tokio::sync::Semaphore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(program.is_file(), "build it with `cargo build -p molecule-core --example {name}`");
+    program
+}
+
+struct Workloads;
+
+impl Fixture for Workloads {
+    fn spec(&self, id: WorkspaceId) -> StartSpec {
+        StartSpec {
+            workspace_id: id,
+            name: "Test".to_owned(),
+            runtime: "claude-code".to_owned(),
+            tier: 2,
+            env: BTreeMap::new(),
+            files: Vec::new(),
+            workspace_dir: None,
+            access: Access::None,
+            platform_url: "http://127.0.0.1:8080".to_owned(),
+            reset_session: false,
+        }
+    }
+}
+
+/// The example of a control plane, with child processes as its machines. Gone with the value.
+struct Owner {
+    child: Child,
+    url: String,
+    _root: tempfile::TempDir,
+}
+
+impl Owner {
+    const SECRET: &str = "between-control-planes";
+
+    fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut child = Command::new(example("control_plane"))
+            .arg("--process")
+            .arg(root.path())
+            .arg(example("workload"))
+            .env_clear()
+            .env("CP_SECRET", Self::SECRET)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url, _root: root }
+    }
+
+    fn client(&self) -> RemoteProvisioner {
+        RemoteProvisioner::new(RemoteConfig {
+            base_url: self.url.clone(),
+            org_id: "org-1".to_owned(),
+            shared_secret: Some(Self::SECRET.into()),
+            admin_api_token: None,
+            admin_token: None,
+            timeout: PATIENCE,
+        })
+        .unwrap()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_control_plane_backend_passes_the_suite_of_machines() {
+    let owner = Owner::start();
+    let report = machines::run_suite(&owner.client(), &Workloads).await;
+    assert!(report.is_success(), "{report}");
+    assert_eq!(report.passed.len(), machines::CASES.len());
+}
+
+/// What a control plane of machines does wrong, in all else as good as the one behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    GivesBackWhateverThereIs,
+    GivesTheSameNameTwice,
+    ShowsAnEmptyConsole,
+    LetsTheEnvironmentWin,
+}
+
+#[derive(Debug)]
+struct Faulty {
+    machines: RemoteProvisioner,
+    fault: Fault,
+    /// The machine that each workspace has now, by the name that it really has.
+    current: Mutex<BTreeMap<WorkspaceId, String>>,
+}
+
+impl Faulty {
+    fn current(&self, id: WorkspaceId) -> Option<String> {
+        self.current.lock().unwrap().get(&id).cloned()
+    }
+}
+
+#[async_trait]
+impl ControlPlaneProvisioner for Faulty {
+    async fn start(&self, spec: &StartSpec) -> Result<Instance> {
+        let mut spec = spec.clone();
+        if self.fault == Fault::LetsTheEnvironmentWin
+            && let Some(forged) = spec.env.get("PLATFORM_URL")
+        {
+            spec.platform_url = forged.clone();
+        }
+        let instance = self.machines.start(&spec).await?;
+        self.current.lock().unwrap().insert(spec.workspace_id, instance.instance_id.clone());
+        match self.fault {
+            Fault::GivesTheSameNameTwice => Ok(Instance { instance_id: spec.workspace_id.to_string() }),
+            _ => Ok(instance),
+        }
+    }
+
+    async fn stop(&self, id: WorkspaceId, instance_id: &str) -> Result<()> {
+        match self.fault {
+            Fault::GivesBackWhateverThereIs | Fault::GivesTheSameNameTwice => {
+                self.machines.stop(id, &self.current(id).unwrap_or_default()).await
+            }
+            _ => self.machines.stop(id, instance_id).await,
+        }
+    }
+
+    async fn is_running(&self, id: WorkspaceId, instance_id: &str) -> Result<bool> {
+        match self.fault {
+            Fault::GivesTheSameNameTwice => self.machines.is_running(id, &self.current(id).unwrap_or_default()).await,
+            _ => self.machines.is_running(id, instance_id).await,
+        }
+    }
+
+    async fn console_output(&self, id: WorkspaceId) -> Result<String> {
+        match self.fault {
+            Fault::ShowsAnEmptyConsole if self.current(id).is_none() => Ok(String::new()),
+            _ => self.machines.console_output(id).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_suite_sees_what_a_control_plane_does_wrong() {
+    let owner = Owner::start();
+    for (fault, named) in [
+        (Fault::GivesBackWhateverThereIs, "A machine that came later for the same workspace is left alone."),
+        (Fault::GivesTheSameNameTwice, "The machine comes to run, under a name that no other has, nor one before it."),
+        (Fault::ShowsAnEmptyConsole, "A workspace without a machine has no console: an error."),
+        (
+            Fault::LetsTheEnvironmentWin,
+            "Its agent has the variables of the spec, but its own id as WORKSPACE_ID and the URL of the spec as \
+             PLATFORM_URL.",
+        ),
+    ] {
+        let faulty = Faulty { machines: owner.client(), fault, current: Default::default() };
+        let report = machines::run_suite(&faulty, &Workloads).await;
+        assert!(report.failed.iter().any(|(name, _)| *name == named), "{fault:?}: {report}");
+    }
+}
 
 /// Starts a machine for each permit, and notes which it was given back.
 #[derive(Debug)]

@@ -258,9 +258,18 @@ pub struct Instance {
 #[async_trait]
 pub trait ControlPlaneProvisioner: Debug + Send + Sync + 'static {
     /// Asks for a machine for the workspace.
+    ///
+    /// # Behavior
+    /// - The machine comes to run, under a name that no other has, nor one before it.
+    /// - Its agent has the variables of the spec, but its own id as WORKSPACE_ID and the URL of the spec as PLATFORM_URL.
     async fn start(&self, spec: &StartSpec) -> Result<Instance>;
 
     /// Gives the machine back.
+    ///
+    /// # Behavior
+    /// - A machine that is given back comes to its end.
+    /// - Giving back what was given back, was never there or has no name succeeds.
+    /// - A machine that came later for the same workspace is left alone.
     ///
     /// # Errors
     /// Any answer but success, naming the workspace and the status: a machine that was not given back costs money.
@@ -268,10 +277,17 @@ pub trait ControlPlaneProvisioner: Debug + Send + Sync + 'static {
 
     /// Whether the machine runs.
     ///
+    /// # Behavior
+    /// - A machine that was never there or has no name does not run.
+    ///
     /// # Errors
     /// Where that can't be told; callers then take it for alive.
     async fn is_running(&self, id: WorkspaceId, instance_id: &str) -> Result<bool>;
 
     /// What the machine wrote to its console.
+    ///
+    /// # Behavior
+    /// - The console holds what the agent wrote, in its order.
+    /// - A workspace without a machine has no console: an error.
     async fn console_output(&self, id: WorkspaceId) -> Result<String>;
 }

@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// How long a workload may take to do what a case waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// What a case works with.
 #[derive(Clone, Copy)]
