@@ -23,8 +23,8 @@ use super::{guard, state::AppState};
 const IN_ALL: usize = 4096;
 const OF_ONE: usize = 16;
 
-/// How often a listener's credential is looked at again.
-pub(crate) const RECHECK_EVERY: Duration = Duration::from_secs(5);
+/// How often a listener is asked whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How long one piece may take to leave for a listener.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,9 +33,32 @@ pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) const PROTOCOL: &str = "molecule";
 const BEARER_PROTOCOL: &str = "molecule.bearer.";
 
-/// Counts those who listen.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Listeners(Arc<Mutex<Counts>>);
+/// How often those who listen are looked after. All of it follows from how often they are asked whether they live.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// How often one who listens on a WebSocket is asked.
+    pub(crate) ping: Duration,
+    /// How long it may say nothing, not even an answer to that.
+    pub(crate) longest_silence: Duration,
+    /// How often a stream says that it is there, so that proxies keep it.
+    pub(crate) stream_ping: Duration,
+    /// How often a listener's credential is looked at again.
+    pub(crate) recheck: Duration,
+}
+
+impl Pace {
+    fn of(ping: Duration) -> Self {
+        Self { ping, longest_silence: ping * 5 / 2, stream_ping: ping / 2, recheck: ping / 6 }
+    }
+}
+
+/// Counts those who listen, and looks after them.
+#[derive(Debug, Clone)]
+pub(crate) struct Listeners {
+    counts: Arc<Mutex<Counts>>,
+    /// How often.
+    pub(crate) pace: Pace,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -51,10 +74,15 @@ pub(crate) struct Place {
 }
 
 impl Listeners {
+    /// Nobody yet. Those who come are asked every `ping` whether they live.
+    pub(crate) fn new(ping: Option<Duration>) -> Self {
+        Self { counts: Arc::default(), pace: Pace::of(ping.unwrap_or(PING_EVERY)) }
+    }
+
     /// A place for one who listens for a workspace, or for the operator.
     pub(crate) fn enter(&self, of: Option<WorkspaceId>) -> Result<Place, Error> {
         let full = |text| Err(Error::new(ErrorKind::LimitReached, text));
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.in_all >= IN_ALL {
             return full("too many listeners");
         }
@@ -72,7 +100,7 @@ impl Listeners {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.listeners.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.listeners.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.in_all -= 1;
         if let Some(id) = self.of
             && let Some(own) = counts.of.get_mut(&id)
@@ -160,7 +188,7 @@ mod tests {
 
     #[test]
     fn there_are_places_for_so_many_and_they_are_free_again() {
-        let listeners = Listeners::default();
+        let listeners = Listeners::new(None);
         let [one, other] = ["00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"]
             .map(|id| Some(id.parse().unwrap()));
         let mut places: Vec<Place> = (0..OF_ONE).map(|_| listeners.enter(one).unwrap()).collect();
@@ -170,9 +198,16 @@ mod tests {
         assert_eq!(listeners.enter(None).unwrap_err().kind(), ErrorKind::LimitReached);
         assert_eq!(listeners.enter(other).unwrap_err().kind(), ErrorKind::LimitReached);
         places.clear();
-        assert!(listeners.0.lock().unwrap().of.is_empty());
+        assert!(listeners.counts.lock().unwrap().of.is_empty());
         drop(listeners.enter(one).unwrap());
-        assert_eq!(listeners.0.lock().unwrap().in_all, 0);
+        assert_eq!(listeners.counts.lock().unwrap().in_all, 0);
+    }
+
+    #[test]
+    fn all_periods_follow_from_one() {
+        let pace = Listeners::new(None).pace;
+        let seconds = [pace.ping, pace.longest_silence, pace.stream_ping, pace.recheck].map(|period| period.as_secs());
+        assert_eq!(seconds, [30, 75, 15, 5]);
     }
 
     #[test]

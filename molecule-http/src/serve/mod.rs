@@ -108,7 +108,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         mcp: Sdk::new(control_plane.clone(), stop.clone()),
         stop: stop.clone(),
         sockets: TaskTracker::new(),
-        listeners: Listeners::default(),
+        listeners: Listeners::new(settings.listener_ping),
         external_url: settings.external_platform_url.clone(),
     });
     match control_plane.renew_secrets().await? {

@@ -184,7 +184,7 @@ mod tests {
             edge: Edge::new(&EdgeArgs::default(), None, true).unwrap(),
             stop,
             sockets: TaskTracker::new(),
-            listeners: Listeners::default(),
+            listeners: Listeners::new(None),
             external_url: None,
         });
         let panics = get(async || -> StatusCode { panic!("secret detail") });

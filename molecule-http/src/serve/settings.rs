@@ -163,6 +163,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "MOLECULE_QUEUE_LEASE_MS", hide = true, value_parser = clap::value_parser!(u64).range(1..))]
     queue_lease_ms: Option<u64>,
 
+    /// How often those who listen to what happens are asked whether they live, in milliseconds.
+    #[arg(long, env = "MOLECULE_LISTENER_PING_MS", hide = true, value_parser = clap::value_parser!(u64).range(6..))]
+    listener_ping_ms: Option<u64>,
+
     /// The program that child processes run in place of this one, with the same arguments. For tests.
     #[arg(long, env = "MOLECULE_AGENT_COMMAND", hide = true, value_name = "FILE")]
     agent_command: Option<PathBuf>,
@@ -229,6 +233,7 @@ pub(crate) struct Settings {
     pub(crate) health_tick: Option<Duration>,
     pub(crate) timeout_tick: Option<Duration>,
     pub(crate) queue_lease: Option<Duration>,
+    pub(crate) listener_ping: Option<Duration>,
     pub(crate) agent_command: Option<PathBuf>,
 }
 
@@ -295,6 +300,7 @@ impl ServeArgs {
             health_tick: self.health_tick_ms.map(Duration::from_millis),
             timeout_tick: self.timeout_tick_ms.map(Duration::from_millis),
             queue_lease: self.queue_lease_ms.map(Duration::from_millis),
+            listener_ping: self.listener_ping_ms.map(Duration::from_millis),
             agent_command: self.agent_command.filter(|path| !path.as_os_str().is_empty()),
         })
     }
@@ -369,6 +375,26 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+
+    #[test]
+    fn how_far_the_network_is_trusted() {
+        use Policy::{Development, Saas, Strict};
+        let rows = [
+            (None, false, Strict),
+            (None, true, Saas),
+            (Some(" "), true, Saas),
+            (Some("saas"), false, Saas),
+            (Some(" SaaS "), false, Saas),
+            (Some("self-hosted"), true, Strict),
+            (Some("SelfHosted"), true, Strict),
+            (Some("standalone"), true, Strict),
+        ];
+        for (mode, has_org, expected) in rows {
+            assert_eq!(address_policy(false, mode, has_org).unwrap(), expected, "{mode:?} {has_org}");
+            assert_eq!(address_policy(true, mode, has_org).unwrap(), Development, "{mode:?} {has_org}");
+        }
+        assert!(address_policy(false, Some("weird"), true).is_err());
+    }
 
     /// The flag, variable and file columns of every row of `docs/settings.md` that begins with a flag.
     fn rows() -> Vec<Vec<String>> {

@@ -99,6 +99,29 @@ async fn only_one_organisation_finds_anything_here() {
     }
 }
 
+#[tokio::test]
+async fn a_header_that_names_this_host_is_no_credential() {
+    let server = Setup::none().env("CANVAS_PROXY_URL", "http://127.0.0.1:9").start().await;
+    let (id, _) = server.create_external("a", None).await;
+    let (own, page) = (server.url(), format!("{}/canvas", server.url()));
+    for header in [("origin", own.as_str()), ("referer", page.as_str()), ("referer", own.as_str())] {
+        for path in ["secrets", "secrets/values", "tokens", "model", "logs", "mcp/stream"] {
+            let reply = server.ask(Method::GET, &format!("/workspaces/{id}/{path}"), &[header], "").await;
+            assert_eq!(
+                (reply.status, reply.error().as_str()),
+                (401, "missing workspace auth token"),
+                "{header:?} {path}"
+            );
+        }
+        let minted = server.ask(Method::POST, &format!("/workspaces/{id}/tokens"), &[header], "").await;
+        assert_eq!((minted.status, minted.error().as_str()), (401, "missing workspace auth token"), "{header:?}");
+        for path in ["/workspaces", "/org/tokens", "/settings/secrets", "/events", "/ws"] {
+            let reply = server.ask(Method::GET, path, &[header], "").await;
+            assert_eq!((reply.status, reply.error().as_str()), (401, "admin auth required"), "{header:?} {path}");
+        }
+    }
+}
+
 async fn counted(server: &Server, headers: &[(&str, &str)]) -> (u16, Option<String>) {
     let reply = server.ask(Method::GET, "/nowhere", headers, "").await;
     (reply.status, header(&reply, "x-ratelimit-remaining").map(str::to_owned))

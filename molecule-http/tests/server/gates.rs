@@ -59,6 +59,17 @@ async fn development_opens_the_door_of_this_host() {
     let restart = format!("/workspaces/{id}/restart");
     assert_eq!(server.send(Method::POST, &restart, None, "").await.status, 200);
     assert_eq!(server.send(Method::POST, &restart, Some("wrong"), "").await.status, 401);
+    // So are those where a workspace finds others.
+    let (other, _) = server.create_external("two", None).await;
+    let asks = [("x-workspace-id", id.as_str())];
+    let found = server.ask(Method::GET, &format!("/registry/discover/{other}"), &asks, "").await;
+    assert_eq!((found.status, found.error().as_str()), (503, "workspace not available"), "{found:?}");
+    let peers = server.send(Method::GET, &format!("/registry/{id}/peers"), None, "").await;
+    assert_eq!(peers.status, 200, "{peers:?}");
+    let question = serde_json::json!({"caller_id": id, "target_id": other}).to_string();
+    let talk = server.send(Method::POST, "/registry/check-access", None, question.clone()).await;
+    assert_eq!(talk.text, r#"{"allowed":true}"#);
+    assert_eq!(server.send(Method::POST, "/registry/check-access", Some("wrong"), question).await.status, 401);
     // An agent's own gates stay closed.
     let beat = serde_json::json!({"workspace_id": id}).to_string();
     assert_eq!(server.send(Method::POST, "/registry/heartbeat", None, beat).await.status, 401);

@@ -4,9 +4,11 @@ mod activity;
 #[allow(dead_code, reason = "the tests of the core use all of it")]
 #[path = "../../../molecule-core/tests/support/agent.rs"]
 mod agent;
+mod away;
 mod conformance;
 mod crash;
 mod edge;
+mod every_gate;
 mod expanding;
 mod failing;
 mod files;

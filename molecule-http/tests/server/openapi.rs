@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{process, server::Setup};
 
-fn printed() -> String {
+pub(crate) fn printed() -> String {
     let home = tempfile::tempdir().unwrap();
     let mut command = process::molecule(home.path());
     command.arg("openapi");

@@ -1,11 +1,14 @@
 //! What monitors and browsers see.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     refused::assert_tells_nothing,
     server::{Reply, Setup, until},
+    support,
 };
 
 const HEADERS: [(&str, &str); 5] = [
@@ -27,7 +30,9 @@ async fn monitors_are_answered_in_their_own_form() {
     let build = get("/buildinfo").await;
     let members: Vec<String> = build.json().as_object().expect("an object").keys().cloned().collect();
     assert_eq!((build.status, members), (200, vec!["git_sha".to_owned()]));
-    assert!(!build.json()["git_sha"].as_str().expect("it is text").is_empty());
+    // Built together with this test, so from the same revision.
+    let built = option_env!("GIT_SHA").filter(|sha| !sha.is_empty()).unwrap_or("dev");
+    assert_eq!(build.json()["git_sha"], built);
 
     get(&format!("/workspaces/{id}")).await;
     get("/nowhere/at/all").await;
@@ -99,13 +104,29 @@ async fn lists_are_lists_when_they_are_empty() {
 }
 
 #[tokio::test]
-async fn an_operator_sees_that_every_loop_comes_round() {
-    let server = Setup::process().start().await;
+async fn an_operator_sees_that_every_loop_comes_round_on_sqlite() {
+    // There are no other servers to tell.
+    comes_round(None, &["broadcaster"]).await;
+}
+
+#[tokio::test]
+async fn an_operator_sees_that_every_loop_comes_round_on_postgres() {
+    if let Some(database) = support::postgres_database().await {
+        comes_round(Some(database.url()), &[]).await;
+    }
+}
+
+async fn comes_round(database: Option<&str>, but: &[&str]) {
+    let server = Setup::process().database(database).start().await;
+    let mut loops = documented_loops();
+    // Nor any images.
+    for name in but.iter().chain(&["image-watcher"]) {
+        assert!(loops.remove(*name), "docs/supervision.md does not tell of {name}");
+    }
     let (id, token) = server.create_external("one", None).await;
     let answer = server.send(Method::GET, "/admin/liveness", Some(&token), "").await;
     assert_eq!((answer.status, answer.error().as_str()), (401, "invalid admin auth token"), "{id} is no operator");
     assert_eq!(server.send(Method::GET, "/admin/liveness", None, "").await.status, 401);
-    let loops = ["health-sweep", "provision-timeout-sweep", "telemetry"];
     until("every loop came round", async || {
         let answer = server.get("/admin/liveness").await;
         assert_eq!(answer.status, 200);
@@ -115,9 +136,19 @@ async fn an_operator_sees_that_every_loop_comes_round() {
             let at = tick["last_tick_at"].as_str().expect("a time");
             assert!(chrono::DateTime::parse_from_rfc3339(at).is_ok(), "{name}: {at}");
         }
-        loops.iter().all(|name| subsystems.get(name).is_some()).then_some(())
+        let subsystems: BTreeSet<String> = subsystems.as_object()?.keys().cloned().collect();
+        (subsystems == loops).then_some(())
     })
     .await;
+}
+
+/// Every loop that `docs/supervision.md` tells of.
+fn documented_loops() -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/supervision.md");
+    let text = fs::read_to_string(page).expect("docs/supervision.md can be read");
+    let rows = text.lines().skip_while(|line| !line.starts_with("| loop |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('`').nth(1).expect("a row begins with a loop").to_owned()).collect()
 }
 
 /// No blanks but those in texts.

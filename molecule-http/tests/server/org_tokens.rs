@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::{
     refused::assert_tells_nothing,
@@ -123,6 +124,35 @@ async fn come_and_go(setup: Setup) {
     assert!(full.json()["retry_after"].as_u64().is_some_and(|seconds| (3000..=3600).contains(&seconds)), "{full:?}");
     assert_eq!(full.headers["retry-after"], full.json()["retry_after"].to_string());
     assert!(!server.log().contains(&second), "a token is in the log");
+}
+
+#[tokio::test]
+async fn what_a_bound_token_mints_is_bound_alike_and_no_list_is_without_end() {
+    let server = Setup::none().start().await;
+    let (top, _) = server.create_external("top", None).await;
+    let minted = mint(&server, Some(&server.token()), "").await;
+    let file = format!("sqlite:{}", server.data().join("molecule.db").display());
+    let mut beside = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    let top: uuid::Uuid = top.parse().unwrap();
+    sqlx::query("UPDATE org_api_tokens SET org_id = $1").bind(top).execute(&mut beside).await.unwrap();
+    let bound = text(&minted["auth_token"]).to_owned();
+    mint(&server, Some(&bound), r#"{"name":"inherits"}"#).await;
+    mint(&server, Some(&server.token()), r#"{"name":"free"}"#).await;
+    let list = server.get("/org/tokens").await.json();
+    let of = |name: &str| {
+        let rows = list["tokens"].as_array().expect("an array");
+        rows.iter().find(|row| row["name"] == name).expect("it is listed").get("org_id").cloned()
+    };
+    assert_eq!((of("inherits"), of("free")), (Some(json!(top)), None));
+
+    let many = "INSERT INTO org_api_tokens (id, token_hash, prefix, name, created_at) \
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600) \
+                SELECT randomblob(16), randomblob(32), 'abcdefgh', 'many', '2020-01-01T00:00:00+00:00' FROM n";
+    sqlx::query(many).execute(&mut beside).await.unwrap();
+    let list = server.get("/org/tokens").await.json();
+    let rows = list["tokens"].as_array().expect("an array");
+    assert_eq!((rows.len(), &list["count"]), (500, &json!(500)));
+    assert_eq!(rows[0]["name"], "free", "the newest come first");
 }
 
 #[tokio::test]

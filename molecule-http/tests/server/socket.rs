@@ -3,6 +3,7 @@
 use chrono::DateTime;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -305,6 +306,127 @@ async fn who_says_too_much_or_never_reads_is_let_go_and_nobody_else_notices() {
     drop(hears);
     nobody_listens(&server).await;
     drop(deaf);
+}
+
+#[tokio::test]
+async fn that_a_task_changed_is_told_before_the_beat_that_says_so() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    assert_eq!(server.beat(&id, &token).await.status, 200);
+    let mut feed = Feed::open(&server, None, Some(&server.token())).await;
+    let beat = |task: &str, tasks: i32| {
+        json!({"workspace_id": id, "current_task": task, "active_tasks": tasks, "uptime_seconds": 7}).to_string()
+    };
+    for (task, tasks) in [("count", 2), ("count", 3), ("", 0)] {
+        let beaten = server.send(reqwest::Method::POST, "/registry/heartbeat", Some(&token), beat(task, tasks)).await;
+        assert_eq!(beaten.status, 200, "{beaten:?}");
+    }
+    let beat = |tasks: i32| (json!("WORKSPACE_HEARTBEAT"), json!({"active_tasks": tasks, "uptime_seconds": 7}));
+    let expected = [
+        (json!("TASK_UPDATED"), json!({"current_task": "count", "active_tasks": 2})),
+        beat(2),
+        beat(3),
+        (json!("TASK_UPDATED"), json!({"current_task": "", "active_tasks": 0})),
+        beat(0),
+    ];
+    for expected in expected {
+        let event = feed.event().await;
+        assert_eq!((event["event"].clone(), event["payload"].clone()), expected);
+        assert_eq!(event["workspace_id"], id.as_str());
+    }
+}
+
+/// How often listeners of a server are asked whether they live, where a test waits for it.
+const SOON: &str = "300";
+
+#[tokio::test]
+async fn a_listener_is_asked_whether_it_lives_and_let_go_when_it_says_nothing() {
+    let server = Setup::none().env("MOLECULE_LISTENER_PING_MS", SOON).start().await;
+    // One that reads answers pings by itself.
+    let mut lives = Feed::open(&server, None, Some(&server.token())).await;
+    let dead = Feed::open(&server, None, Some(&server.token())).await;
+    for _ in 0..6 {
+        assert!(matches!(lives.message().await, Some(Message::Ping(_))));
+    }
+    until("the silent one is let go", async || {
+        let metrics = server.get("/metrics").await.text;
+        metrics.contains("\nmolecule_websocket_connections_active 1").then_some(())
+    })
+    .await;
+    drop(dead);
+    server.create_external("one", None).await;
+    assert_eq!(lives.event().await["event"], "WORKSPACE_AWAITING_AGENT");
+}
+
+#[tokio::test]
+async fn who_reads_too_slowly_is_told_to_come_again() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut slow = Feed::open(&server, None, Some(&server.token())).await;
+    // More than the buffers of both ends hold, and then more events than are kept for anybody.
+    for _ in 0..40 {
+        say_much(&server, &id, &token).await;
+    }
+    futures_util::stream::iter(0..1200)
+        .map(|_| server.beat(&id, &token))
+        .buffer_unordered(16)
+        .for_each(async |beaten| assert_eq!(beaten.status, 200))
+        .await;
+    assert_eq!(slow.close_code().await, Some(1013));
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_while_nobody_can_say_whether_it_may() {
+    let server = Setup::none().env("MOLECULE_LISTENER_PING_MS", SOON).start().await;
+    // On a fresh install the store says who may listen.
+    let mut feed = Feed::open(&server, None, None).await;
+    let beside = format!("sqlite:{}", server.data().join("molecule.db").display());
+    let mut beside = sqlx::SqliteConnection::connect(&beside).await.unwrap();
+    let mut rename = async |from: &str, to: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
+        sqlx::query(sql).execute(&mut beside).await.unwrap();
+    };
+    rename("workspace_auth_tokens", "away").await;
+    // It is looked at several times from one ping to the next.
+    for _ in 0..2 {
+        assert!(matches!(feed.message().await, Some(Message::Ping(_))));
+    }
+    rename("away", "workspace_auth_tokens").await;
+    server.create_external("one", None).await;
+    assert_eq!(feed.event().await["event"], "WORKSPACE_AWAITING_AGENT");
+    // That one has a token, so that the install is fresh no more.
+    assert_eq!(feed.close_code().await, Some(1008));
+}
+
+#[tokio::test]
+async fn a_page_opens_the_feed_from_where_it_may() {
+    let server = Setup::none().env("CORS_ORIGINS", "https://canvas.example").start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let (own, foreign, listed) = (server.url(), "https://evil.example", "https://canvas.example");
+    let (operator, agent) = (format!("Bearer {}", server.token()), format!("Bearer {token}"));
+    let none: Option<&str> = None;
+    for origin in [none, Some(own.as_str()), Some(listed), Some(foreign)] {
+        let origin: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        // A bearer is what no other page has.
+        let as_operator = [&origin[..], &[("authorization", operator.as_str())]].concat();
+        let as_agent = [&origin[..], &[("authorization", agent.as_str()), ("x-workspace-id", id.as_str())]].concat();
+        for headers in [as_operator, as_agent] {
+            drop(
+                Feed::with_headers(&server, &headers).await.unwrap_or_else(|refused| panic!("{headers:?} {refused:?}")),
+            );
+        }
+        let refused = Feed::with_headers(&server, &origin).await.expect_err("it shows nothing");
+        assert_eq!((refused.status, refused.error().as_str()), (401, "admin auth required"), "{origin:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_page_does_not_hear_a_fresh_install() {
+    let server = Setup::none().start().await;
+    let own = server.url();
+    drop(Feed::with_headers(&server, &[("origin", own.as_str())]).await.unwrap());
+    let refused = Feed::with_headers(&server, &[("origin", "https://evil.example")]).await.expect_err("it is foreign");
+    assert_eq!(refused.status, 401, "{refused:?}");
 }
 
 /// Has half a megabyte be told of the workspace.

@@ -47,7 +47,7 @@ type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 #[test]
 fn flags_and_variables_that_cannot_be_understood() {
     const LOCAL: [&str; 4] = ["--listen", "127.0.0.1:0", "--provisioner", "none"];
-    let rows: [Row; 14] = [
+    let rows: [Row; 19] = [
         (&["--bogus"], &[], &["--bogus"]),
         (&["--listen", "nonsense"], &[], &["nonsense", "--listen"]),
         (&["--listen", "127.0.0.1:99999"], &[], &["99999", "--listen"]),
@@ -56,6 +56,11 @@ fn flags_and_variables_that_cannot_be_understood() {
         (&[], &[("MOLECULE_PROVISIONER", "podman")], &["podman", "docker", "process"]),
         (&[], &[("PORT", "abc")], &["abc", "--port"]),
         (&LOCAL, &[("PROVISION_TIMEOUT_SECONDS", "0")], &["0", "--provision-timeout-seconds"]),
+        (&LOCAL, &[("REMOTE_LIVENESS_STALE_AFTER", "0")], &["0", "--remote-liveness-stale-after"]),
+        (&LOCAL, &[("REMOTE_LIVENESS_STALE_AFTER", "soon")], &["soon", "--remote-liveness-stale-after"]),
+        (&LOCAL, &[("REMOTE_LIVENESS_STALE_AFTER", "-5")], &["-5", "--remote-liveness-stale-after"]),
+        (&LOCAL, &[("RATE_LIMIT", "0")], &["0", "--rate-limit"]),
+        (&LOCAL, &[("RATE_LIMIT", "many")], &["many", "--rate-limit"]),
         (&LOCAL, &[("MOLECULE_MAX_TIER", "9")], &["9", "--max-tier"]),
         (&LOCAL, &[("MOLECULE_DEPLOY_MODE", "weird")], &["weird", "MOLECULE_DEPLOY_MODE", "saas"]),
         (&LOCAL, &[("MOLECULE_LOG", "molecule=banana")], &["molecule=banana", "filter"]),

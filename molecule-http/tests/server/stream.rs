@@ -1,5 +1,6 @@
 //! What happens to one workspace, as server-sent events.
 
+use futures_util::StreamExt;
 use molecule_core::http_client::{self, Timeouts};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -160,6 +161,37 @@ async fn a_stream_is_for_those_who_may_hear_and_ends_when_they_may_not() {
     server.terminate();
     while operators.piece().await.is_some() {}
     assert_eq!(server.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_quiet_stream_says_that_it_is_there() {
+    let server = Setup::none().env("MOLECULE_LISTENER_PING_MS", "200").start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut stream = Stream::open(&server, &id, &token, None).await;
+    for _ in 0..3 {
+        assert_eq!(stream.piece().await.as_deref(), Some(": ping"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_behind_ends() {
+    let server = Setup::none().start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let mut slow = Stream::open(&server, &id, &token, None).await;
+    // More than the buffers of both ends hold, and then more events than are kept for anybody.
+    for _ in 0..40 {
+        say_much(&server, &id, &token).await;
+    }
+    futures_util::stream::iter(0..1200)
+        .map(|_| server.beat(&id, &token))
+        .buffer_unordered(16)
+        .for_each(async |beaten| assert_eq!(beaten.status, 200))
+        .await;
+    let mut beats = 0;
+    while let Some((_, event)) = slow.event().await {
+        beats += usize::from(event["type"] == "WORKSPACE_HEARTBEAT");
+    }
+    assert!(beats < 1200, "it missed some, and ended for that");
 }
 
 #[tokio::test]

@@ -67,7 +67,32 @@ fn is_api(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, routing::get};
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[test]
+    fn every_path_with_data_is_told_from_pages() {
+        for first in API {
+            for path in [format!("/{first}"), format!("/{first}/"), format!("/{first}/a/b")] {
+                assert!(is_api(&path), "{path}");
+            }
+            assert!(!is_api(&format!("/{first}x")) && !is_api(&format!("/x/{first}")), "{first}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_header_of_a_handler_is_its_own() {
+        let own = [("x-frame-options", "SAMEORIGIN"), ("content-security-policy", "default-src 'none'")];
+        let router: Router =
+            Router::new().route("/workspaces", get(async move || own)).layer(axum::middleware::from_fn(add));
+        let request = Request::get("/workspaces").body(axum::body::Body::empty()).unwrap();
+        let headers = router.oneshot(request).await.unwrap().into_parts().0.headers;
+        for (name, value) in own.into_iter().chain([("x-content-type-options", "nosniff")]) {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+    }
 
     #[test]
     fn data_needs_no_scripts() {

@@ -21,7 +21,7 @@ use crate::serve::{
     edge::{self, Standing},
     error::ApiError,
     guard::{Body, Own, Presented},
-    listeners::{Admission, RECHECK_EVERY, Wish},
+    listeners::{Admission, Wish},
     mcp,
     state::AppState,
 };
@@ -115,7 +115,8 @@ pub(crate) async fn stream(
     };
     let admission = Admission::new(&headers, presented.exposure, Wish::Workspace(id));
     let every = |period| interval_at(Instant::now() + period, period);
-    let open = (app, admission, place, every(PING_EVERY), every(RECHECK_EVERY));
+    let recheck = app.listeners.pace.recheck;
+    let open = (app, admission, place, every(PING_EVERY), every(recheck));
     let pings = stream::unfold(open, |mut open| async move {
         let (app, admission, _, ping, recheck) = &mut open;
         loop {

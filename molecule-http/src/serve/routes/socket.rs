@@ -23,16 +23,15 @@ use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
     guard::{Claimed, Received},
-    listeners::{Admission, PROTOCOL, Place, RECHECK_EVERY, WRITE_DEADLINE, Wish},
+    listeners::{Admission, PROTOCOL, Pace, Place, WRITE_DEADLINE, Wish},
     state::AppState,
 };
 
-/// How often a listener is asked whether it lives, and how long it may say nothing.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const LONGEST_SILENCE: Duration = Duration::from_secs(75);
-
 /// How long an answer to "may this agent hear of that workspace" holds.
 const ACCESS_HOLDS: Duration = Duration::from_secs(5);
+
+/// How long a listener is waited for on the way down.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Listeners say nothing that matters.
 const INBOUND_LIMIT: usize = 4096;
@@ -76,8 +75,15 @@ async fn serve(app: AppState, agent: Option<WorkspaceId>, admission: Admission, 
     drop(counted);
     if let Some((code, reason)) = why {
         let frame = CloseFrame { code, reason: reason.into() };
+        let farewell = async {
+            // Until it answers: one that has much to read yet would lose the end of it with the connection.
+            if socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = socket.recv().await {}
+            }
+        };
+        let within = if code == GOING_AWAY { LAST_WORD_WITHIN } else { WRITE_DEADLINE };
         // The peer may be gone; there is nobody left to tell.
-        let _ = tokio::time::timeout(WRITE_DEADLINE, socket.send(Message::Close(Some(frame)))).await;
+        let _ = tokio::time::timeout(within, farewell).await;
     }
 }
 
@@ -106,8 +112,9 @@ async fn feed(
 ) -> Option<(u16, &'static str)> {
     let mut listener = app.control_plane.listen();
     let mut allowed = Allowed { answers: HashMap::new(), cleared: Instant::now() };
-    let mut ping = tokio::time::interval(PING_EVERY);
-    let mut recheck = tokio::time::interval(RECHECK_EVERY);
+    let Pace { ping, recheck, longest_silence, .. } = app.listeners.pace;
+    let mut ping = tokio::time::interval(ping);
+    let mut recheck = tokio::time::interval(recheck);
     for ticks in [&mut ping, &mut recheck] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
@@ -117,7 +124,7 @@ async fn feed(
         let message = tokio::select! {
             () = app.stop.cancelled() => return Some((GOING_AWAY, "the server goes down")),
             _ = ping.tick() => Message::Ping(Bytes::new()),
-            () = tokio::time::sleep_until(last_word + LONGEST_SILENCE) => return None,
+            () = tokio::time::sleep_until(last_word + longest_silence) => return None,
             _ = recheck.tick() => {
                 if admission.holds(app).await {
                     continue;

@@ -28,12 +28,11 @@ use super::ErrorView;
 use crate::serve::{
     error::ApiResult,
     guard::{Id, Received},
-    listeners::{Admission, Place, RECHECK_EVERY, WRITE_DEADLINE, Wish},
+    listeners::{Admission, Place, WRITE_DEADLINE, Wish},
     state::AppState,
 };
 
-/// How often a stream says that it is there, so that proxies keep it.
-const PING_EVERY: Duration = Duration::from_secs(15);
+/// What a stream says now and then.
 const PING: &str = ": ping\n\n";
 
 /// How many pieces wait for a listener that is slow to take them.
@@ -67,12 +66,12 @@ pub(crate) async fn stream(
     let listener = app.control_plane.listen();
     let (mut waiting, told) = replay(&app, id, &headers).await?;
     waiting.push_front(PING.to_owned());
-    let every = |period| {
+    let every = |period: Duration| {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let (ping, recheck) = (every(PING_EVERY), every(RECHECK_EVERY));
+    let (ping, recheck) = (every(app.listeners.pace.stream_ping), every(app.listeners.pace.recheck));
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let sockets = app.sockets.clone();
     let feed = Feed { app, id, admission, _place: place, listener, ping, recheck, waiting, told, over: false };
