@@ -25,6 +25,7 @@ use molecule_core::{
     workspace::{CreateWorkspace, DeliveryMode},
 };
 use secrecy::ExposeSecret;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -276,6 +277,62 @@ async fn an_agent_that_keeps_its_own_times_is_not_asked_and_its_next_time_moves_
     clock.advance(Duration::from_secs(3600));
     ran(&plane, id, 1).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert!(plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn an_agent_that_never_has_time_is_not_asked_and_that_is_told() {
+    let clock = ManualClock::new(noon() + TimeDelta::minutes(1));
+    let plane = in_memory(&clock).await;
+    let (url, asked) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{}}"#).await;
+    let id = external(&plane, Some(&url), None).await;
+    let made = plane.create_schedule(id, hourly("look")).await.unwrap();
+    let token = plane.issue_token(id).await.unwrap().token;
+    let credential = plane.authenticate(Some(token.expose_secret())).await.unwrap();
+    plane.heartbeat(id, &Heartbeat { active_tasks: 1, ..Heartbeat::default() }, credential).await.unwrap();
+    plane.start();
+    clock.advance(Duration::from_secs(3600));
+    until("the run waits for the agent", async || {
+        let row = plane.schedule(id, made.id).await.unwrap();
+        (row.next_run_at == Some(noon() + TimeDelta::hours(2))).then_some(())
+    })
+    .await;
+    // Nobody waits on the way down.
+    assert!(plane.shut_down(PATIENCE).await);
+    let (kind, payload) = told(&plane, id).await.pop().unwrap();
+    let expected = json!({"schedule_id": made.id, "schedule_name": "hourly", "reason": "the workspace was busy"});
+    assert_eq!((kind.as_str(), payload), ("CRON_SKIPPED", expected));
+    let row = plane.schedule(id, made.id).await.unwrap();
+    assert_eq!((row.last_status, asked.load(Ordering::SeqCst)), (Some(RunStatus::Skipped), 0));
+}
+
+#[tokio::test]
+async fn old_events_are_deleted_and_how_workspaces_came_and_went_is_kept() {
+    let clock = ManualClock::new(noon());
+    let day = Duration::from_secs(24 * 60 * 60);
+    let config = Config {
+        event_retention: Some(day),
+        event_tick: Duration::from_millis(5),
+        // Nobody is to be found lost meanwhile.
+        external_silence: 365 * day,
+        approval_tick: day,
+        ..Config::default()
+    };
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    let plane = ControlPlane::builder(store).config(config).clock(Arc::new(clock.clone())).build().unwrap();
+    let id = external(&plane, None, None).await;
+    plane.ask_approval(id, ask("first")).await.unwrap();
+    plane.start();
+    clock.advance(day - Duration::from_secs(1));
+    plane.ask_approval(id, ask("second")).await.unwrap();
+    let actions = async || {
+        let asked = told(&plane, id).await;
+        asked.iter().filter_map(|(_, payload)| payload["action"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(actions().await, ["first", "second"]);
+    clock.advance(Duration::from_secs(2));
+    until("the first is forgotten", async || (actions().await == ["second"]).then_some(())).await;
+    assert_eq!(told(&plane, id).await[0].0, "WORKSPACE_AWAITING_AGENT");
     assert!(plane.shut_down(PATIENCE).await);
 }
 

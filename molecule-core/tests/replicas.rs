@@ -11,7 +11,7 @@ use molecule_core::{
     id::WorkspaceId,
     registry::{Heartbeat, RuntimeMetadata},
     store::{Store, gate},
-    testing::{ManualClock, ScriptedProvisioner, hear_peers},
+    testing::{ManualClock, Operation, ScriptedProvisioner, hear_peers},
     workspace::{CreateWorkspace, Status},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -250,6 +250,46 @@ async fn a_database_that_was_away_for_longer_than_agents_may_be_silent_loses_nob
     until(async || status(agent.0).await == Status::AwaitingAgent).await;
     assert_eq!(status(managed).await, Status::Online);
     down([one]).await;
+}
+
+#[tokio::test]
+async fn a_workload_that_is_lost_is_brought_up_again_once_whoever_sweeps() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (backend, clock) = (ScriptedProvisioner::new(), ManualClock::default());
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let config = Config { health_tick: Duration::from_millis(5), ..Config::default() };
+        let replica = ControlPlane::builder(Store::connect(database.url()).await.unwrap())
+            .config(config)
+            .clock(Arc::new(clock.clone()))
+            .local_backend(Arc::new(backend.clone()))
+            .build()
+            .unwrap();
+        replicas.push(replica);
+    }
+    let one = &replicas[0];
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let created = one.create(CreateWorkspace { name: name.to_owned(), ..CreateWorkspace::default() }).await;
+        let id = created.unwrap().workspace.id;
+        until(async || !one.workspace(id).await.unwrap().unwrap().url.is_empty()).await;
+        let token = one.issue_token(id).await.unwrap().token;
+        beat(one, &(id, token), "").await;
+        ids.push(id);
+    }
+    replicas.iter().for_each(ControlPlane::start);
+    ids.iter().for_each(|id| backend.end(*id, Some(1)));
+    backend.called(Operation::Start, 8).await;
+    for replica in &replicas {
+        swept(replica, &clock).await;
+    }
+    assert_eq!(backend.count(Operation::Start), 8);
+    for id in &ids {
+        let told = one.events(Some(*id), 100).await.unwrap();
+        let lost = told.iter().filter(|event| event.event_type == "WORKSPACE_OFFLINE").count();
+        assert_eq!(lost, 1, "{told:?}");
+    }
+    down(replicas).await;
 }
 
 /// Waits until the health sweep came round twice more.

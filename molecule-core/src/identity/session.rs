@@ -218,6 +218,17 @@ mod tests {
         })
     }
 
+    #[tokio::test]
+    async fn so_many_answers_are_remembered_and_no_more() {
+        let sessions = sessions("http://cp", None).unwrap();
+        for n in 0..REMEMBERED + 2000 {
+            let key = Sha256::digest(n.to_string()).into();
+            sessions.answers.insert(key, Answer { verdict: Verdict::Member, at: at(0) }).await;
+        }
+        sessions.answers.run_pending_tasks().await;
+        assert!(sessions.answers.entry_count() <= REMEMBERED);
+    }
+
     #[test]
     fn how_long_an_answer_holds() {
         let rows = [

@@ -63,7 +63,9 @@ async fn events_are_passed_on_as_they_come_and_kept_when_they_end() {
             {"result": {"usage": {"input_tokens": 2, "output_tokens": 3}}}]);
         assert_eq!((row.status.as_str(), row.method.as_deref()), ("ok", Some("message/stream")));
         assert_eq!(row.response_body.as_ref(), Some(&said));
-        assert_eq!(canvas_is_told(told).await["response_body"], said);
+        let told = canvas_is_told(told).await;
+        assert_eq!((&told["response_body"], &told["method"]), (&said, &json!("message/stream")));
+        assert!(told["duration_ms"].is_u64() && told.as_object().map(|told| told.len()) == Some(3), "{told}");
         until("it is counted", async || {
             let usage = bench.control_plane.usage_today(target.id).await.unwrap();
             (usage.total_calls == 1).then(|| assert_eq!((usage.input_tokens, usage.output_tokens), (2, 3)))

@@ -7,8 +7,11 @@ use molecule_core::{
     ErrorKind,
     a2a::{Call, Sender},
     activity::ActivityQuery,
+    config::Config,
     delegation::Delegate,
+    net::Policy,
     registry::Heartbeat,
+    store::gate,
     testing::Operation,
     workspace::{CreateWorkspace, Status},
 };
@@ -121,6 +124,31 @@ async fn agents_find_those_they_may_talk_to_and_no_others() {
     let error = fleet.control_plane.discover(one, two).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "a removed workspace is not told apart from none");
     assert_eq!(names(one, None).await, ["below", "lead"]);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn where_an_agent_is_called_depends_on_who_asks_and_is_checked_again() {
+    let config = Config { address_policy: Policy::Development, ..Config::default() };
+    let fleet = Fleet::with(config).await;
+    let asker = fleet.create("managed").await;
+    fleet.come_online(asker).await;
+    let (outside, token) = fleet.create_external("outside").await;
+    fleet.beat(outside, &token).await.unwrap();
+    let url = Some("http://127.0.0.1:9000/localhost".to_owned());
+    let request = CreateWorkspace { name: "e".to_owned(), external: true, url, ..CreateWorkspace::default() };
+    let target = fleet.control_plane.create(request).await.unwrap().workspace.id;
+    let found = async |asker| fleet.control_plane.discover(asker, target).await.map(|found| found.url);
+    // A workload reaches its host by another name than those who are on it.
+    assert_eq!(found(asker).await.unwrap(), "http://host.docker.internal:9000/localhost");
+    assert_eq!(found(outside).await.unwrap(), "http://127.0.0.1:9000/localhost");
+    let pool = gate::sqlite(fleet.control_plane.store()).expect("it is SQLite");
+    let moved = sqlx::query("UPDATE workspaces SET url = 'http://169.254.169.254/' WHERE id = $1").bind(target);
+    moved.execute(pool).await.unwrap();
+    for asker in [asker, outside] {
+        let error = found(asker).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "workspace URL failed safety check"));
+    }
     fleet.down().await;
 }
 

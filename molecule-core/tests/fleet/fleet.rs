@@ -13,6 +13,7 @@ use molecule_core::{
     workspace::{CreateWorkspace, Status, Workspace},
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 /// How long anything that happens in the background may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,6 +116,12 @@ impl Fleet {
     pub(crate) async fn events(&self, id: WorkspaceId) -> Vec<String> {
         let events = self.control_plane.events(Some(id), 100).await.unwrap();
         events.into_iter().rev().map(|event| event.event_type).collect()
+    }
+
+    /// What was recorded of the workspace, oldest first, each with its payload.
+    pub(crate) async fn told(&self, id: WorkspaceId) -> Vec<(String, Value)> {
+        let events = self.control_plane.events(Some(id), 100).await.unwrap();
+        events.into_iter().rev().map(|event| (event.event_type, event.payload.unwrap_or_default())).collect()
     }
 
     pub(crate) async fn down(self) {

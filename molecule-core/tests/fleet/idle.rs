@@ -6,6 +6,7 @@ use molecule_core::{
     ErrorKind, config::Config, id::WorkspaceId, registry::Heartbeat, store::gate, testing::Operation, workspace::Status,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 
 use crate::fleet::{Fleet, PATIENCE};
 
@@ -78,7 +79,8 @@ async fn who_beats_and_does_nothing_sleeps_and_who_works_does_not() {
     for (id, _) in &members[1..] {
         assert_eq!(fleet.row(*id).await.status, Status::Online);
     }
-    assert_eq!(fleet.events(members[0].0).await.last().unwrap(), "WORKSPACE_HIBERNATED");
+    let told = fleet.told(members[0].0).await.pop().unwrap();
+    assert_eq!(told, ("WORKSPACE_HIBERNATED".to_owned(), json!({"name": "idle", "tier": 3})));
     fleet.down().await;
 }
 

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use molecule_core::{ControlPlane, ErrorKind, clock::Clock, config::Config, testing::Operation, workspace::Status};
+use molecule_core::{
+    ControlPlane, ErrorKind, clock::Clock, config::Config, store::gate, testing::Operation, workspace::Status,
+};
+use serde_json::json;
 
 use crate::fleet::{Fleet, PATIENCE};
 
@@ -54,10 +57,14 @@ async fn a_silent_external_agent_is_awaited_and_its_next_beat_brings_it_back() {
     fleet.until(id, Status::AwaitingAgent).await;
     fleet.beat(id, &token).await.unwrap();
     assert_eq!(fleet.row(id).await.status, Status::Online);
-    assert_eq!(
-        fleet.events(id).await,
-        ["WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE", "WORKSPACE_OFFLINE", "WORKSPACE_ONLINE"]
-    );
+    let awaited = || ("WORKSPACE_ONLINE", json!({"recovered_from": "awaiting_agent"}));
+    let expected = [
+        ("WORKSPACE_AWAITING_AGENT", json!({"name": "e", "external": true})),
+        awaited(),
+        ("WORKSPACE_OFFLINE", json!({})),
+        awaited(),
+    ];
+    assert_eq!(fleet.told(id).await, expected.map(|(kind, payload)| (kind.to_owned(), payload)));
     let named = fleet.backend.calls().into_iter().filter(|call| call.workspace_id.is_some()).count();
     assert_eq!(named, 0, "no backend has anything to do with it");
     fleet.down().await;
@@ -82,6 +89,53 @@ async fn a_workspace_that_was_lost_and_left_is_brought_up_again() {
     assert_eq!(fleet.backend.count(Operation::Start), 1);
     fleet.control_plane.start();
     fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn who_was_lost_and_beats_again_is_online() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let config = Config { health_tick: Duration::from_millis(20), ..Config::default() };
+    let helpless = ControlPlane::builder(fleet.control_plane.store().clone())
+        .config(config)
+        .clock(Arc::new(fleet.clock.clone()))
+        .build()
+        .unwrap();
+    fleet.clock.advance(Duration::from_secs(181));
+    helpless.start();
+    fleet.until(id, Status::Offline).await;
+    assert!(helpless.shut_down(PATIENCE).await);
+    fleet.beat(id, &fleet.token(id)).await.unwrap();
+    assert_eq!(fleet.row(id).await.status, Status::Online);
+    let told = fleet.told(id).await;
+    let expected = ["WORKSPACE_OFFLINE", "WORKSPACE_ONLINE"].map(|kind| (kind.to_owned(), json!({})));
+    assert_eq!(told[told.len() - 2..], expected);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn below_a_paused_workspace_nothing_is_brought_up_again() {
+    let fleet = Fleet::new().await;
+    let (lead, id) = (fleet.create("lead").await, fleet.create("a").await);
+    for id in [lead, id] {
+        fleet.come_online(id).await;
+    }
+    fleet.control_plane.pause(lead).await.unwrap();
+    let pool = gate::sqlite(fleet.control_plane.store()).expect("it is SQLite");
+    let below = sqlx::query("UPDATE workspaces SET parent_id = $2 WHERE id = $1").bind(id).bind(lead);
+    below.execute(pool).await.unwrap();
+    fleet.control_plane.start();
+    fleet.backend.end(id, Some(1));
+    fleet.until(id, Status::Offline).await;
+    for _ in 0..3 {
+        swept(&fleet).await;
+    }
+    assert_eq!((fleet.row(id).await.status, fleet.backend.count(Operation::Start)), (Status::Offline, 2));
+    fleet.control_plane.resume(lead).await.unwrap();
+    fleet.backend.called(Operation::Start, 4).await;
     fleet.come_online(id).await;
     fleet.down().await;
 }

@@ -16,6 +16,29 @@ use serde_json::json;
 use crate::fleet::PATIENCE;
 
 #[tokio::test]
+async fn a_machine_that_does_not_come_up_is_told_of_with_the_end_of_its_log() {
+    let mut machines = MockControlPlaneProvisioner::new();
+    machines.expect_start().returning(|_| Ok(Instance { instance_id: "i-1".to_owned() }));
+    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+        .control_plane_backend(Arc::new(machines))
+        .build()
+        .unwrap();
+    let request = CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() };
+    let id = control_plane.create(request).await.unwrap().workspace.id;
+    let log = format!("{}the end", "x".repeat(8192));
+    assert!(control_plane.bootstrap_failed(id, "no network", &log).await.unwrap());
+    assert!(!control_plane.bootstrap_failed(id, "again", "").await.unwrap(), "it has failed already");
+    let failed = control_plane.events(Some(id), 1).await.unwrap().pop().unwrap();
+    assert_eq!(failed.event_type, "WORKSPACE_PROVISION_FAILED");
+    let payload = failed.payload.unwrap();
+    assert_eq!((&payload["error"], &payload["source"]), (&json!("no network"), &json!("bootstrap_watcher")));
+    let tail = payload["log_tail"].as_str().unwrap();
+    assert!(tail.ends_with("xthe end") && tail.contains("truncated") && tail.len() < 8300, "{}", tail.len());
+    assert_eq!(payload.as_object().unwrap().len(), 3);
+    assert!(control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
 async fn machines_of_another_control_plane_come_up_and_are_given_back() {
     let mut machines = MockControlPlaneProvisioner::new();
     machines.expect_start().times(1).returning(|_| Ok(Instance { instance_id: "i-1".to_owned() }));
@@ -49,6 +72,8 @@ async fn machines_of_another_control_plane_come_up_and_are_given_back() {
     assert_eq!((row.status, row.url.as_str()), (Status::Online, "http://8.8.8.8/"));
     let error = control_plane.register(&register, Credential::Absent).await.unwrap_err();
     assert_eq!(error.message(), "missing workspace auth token", "the first token is given once");
+    // Others call it where it said it is.
+    assert_eq!(control_plane.discover(id, id).await.unwrap().url, "http://8.8.8.8/");
     // A machine that was not given back is not forgotten: the next delete tries again.
     assert!(control_plane.delete(id, false, false).await.is_err());
     assert!(matches!(control_plane.delete(id, false, false).await.unwrap(), Deleted::Removed { .. }));

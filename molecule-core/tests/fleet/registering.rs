@@ -1,7 +1,14 @@
 //! What agents say about themselves, and who is believed.
 
 use molecule_core::{
-    ErrorKind, id::WorkspaceId, identity::Credential, registry::Register, testing::Operation, workspace::Status,
+    ErrorKind,
+    config::Config,
+    id::WorkspaceId,
+    identity::Credential,
+    net::Policy,
+    registry::Register,
+    testing::Operation,
+    workspace::{CreateWorkspace, Status},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -64,6 +71,27 @@ async fn an_unknown_workspace_cannot_register_itself_into_the_fleet() {
     let error = fleet.control_plane.register(&register, Credential::Absent).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "workspace not found"));
     assert!(fleet.control_plane.workspaces().await.unwrap().is_empty());
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn an_address_of_this_host_that_is_kept_is_not_replaced() {
+    let fleet = Fleet::with(Config { address_policy: Policy::Development, ..Config::default() }).await;
+    let kept = "http://127.0.0.1:9000/";
+    let request = CreateWorkspace {
+        name: "e".to_owned(),
+        external: true,
+        url: Some(kept.to_owned()),
+        ..CreateWorkspace::default()
+    };
+    let created = fleet.control_plane.create(request).await.unwrap();
+    let (id, token) = (created.workspace.id, created.auth_token.unwrap());
+    let credential = fleet.control_plane.authenticate(Some(token.expose_secret())).await.unwrap();
+    let register = Register { id, url: "http://8.8.8.8/".to_owned(), agent_card: json!({}), delivery_mode: None };
+    fleet.control_plane.register(&register, credential).await.unwrap();
+    assert_eq!(fleet.row(id).await.url, kept);
+    let (kind, payload) = fleet.told(id).await.pop().unwrap();
+    assert_eq!((kind.as_str(), &payload["url"]), ("WORKSPACE_ONLINE", &json!(kept)));
     fleet.down().await;
 }
 

@@ -23,7 +23,11 @@ async fn a_workspace_comes_up_and_its_agent_brings_it_online() {
     let id = fleet.create("a").await;
     assert_eq!(fleet.row(id).await.status, Status::Provisioning);
     fleet.come_online(id).await;
-    assert_eq!(fleet.events(id).await, ["WORKSPACE_PROVISIONING", "WORKSPACE_ONLINE"]);
+    let expected = [
+        ("WORKSPACE_PROVISIONING".to_owned(), json!({"name": "a", "tier": 3, "runtime": "claude-code"})),
+        ("WORKSPACE_ONLINE".to_owned(), json!({"recovered_from": "provisioning"})),
+    ];
+    assert_eq!(fleet.told(id).await, expected);
     fleet.down().await;
 }
 

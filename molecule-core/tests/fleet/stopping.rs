@@ -44,10 +44,11 @@ async fn pausing_stops_all_below_and_resuming_brings_it_back() {
     }
     let first_url = fleet.row(lead).await.url;
     assert_eq!(fleet.control_plane.pause(lead).await.unwrap(), 2);
-    for id in [lead, below] {
+    for (id, name) in [(lead, "lead"), (below, "below")] {
         let row = fleet.row(id).await;
         assert_eq!((row.status, row.url.as_str()), (Status::Paused, ""));
-        assert_eq!(fleet.events(id).await.last().unwrap(), "WORKSPACE_PAUSED");
+        let paused = ("WORKSPACE_PAUSED".to_owned(), json!({"name": name}));
+        assert_eq!(fleet.told(id).await.pop(), Some(paused));
     }
     assert!(!fleet.backend.serves(&first_url), "nothing of it runs");
     assert_eq!(fleet.row(other).await.status, Status::Online);
@@ -67,6 +68,34 @@ async fn pausing_stops_all_below_and_resuming_brings_it_back() {
     }
     let error = fleet.control_plane.resume(lead).await.unwrap_err();
     assert_eq!(said(&error), (ErrorKind::NotFound, "workspace not found or not paused"));
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn who_was_stopped_registers_and_stays_stopped() {
+    let fleet = Fleet::new().await;
+    let (paused, hibernated, hibernating) =
+        (fleet.create("p").await, fleet.create("h").await, fleet.create("still").await);
+    for id in [paused, hibernated, hibernating] {
+        fleet.come_online(id).await;
+    }
+    fleet.control_plane.pause(paused).await.unwrap();
+    fleet.control_plane.hibernate(hibernated, true).await.unwrap();
+    fleet.backend.when(Operation::Stop).times(1).fail(ErrorKind::Unavailable, "the engine is away");
+    fleet.control_plane.hibernate(hibernating, true).await.unwrap_err();
+    let rows = [(paused, Status::Paused), (hibernated, Status::Hibernated), (hibernating, Status::Hibernating)];
+    for (id, status) in rows {
+        let token = fleet.token(id);
+        let credential = fleet.control_plane.authenticate(Some(token.expose_secret())).await.unwrap();
+        let card = json!({"name": "still here"});
+        let register = Register { id, url: String::new(), agent_card: card.clone(), delivery_mode: None };
+        let registered = fleet.control_plane.register(&register, credential).await.unwrap();
+        assert!(registered.auth_token.is_none());
+        let row = fleet.row(id).await;
+        assert_eq!((row.status, row.agent_card.as_ref()), (status, Some(&card)));
+        let told = ("AGENT_CARD_UPDATED".to_owned(), json!({"agent_card": card}));
+        assert_eq!(fleet.told(id).await.pop(), Some(told));
+    }
     fleet.down().await;
 }
 

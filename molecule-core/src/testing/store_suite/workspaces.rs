@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    identity,
     store::{NewWorkspace, Patched, Registration, RowPatch, Store},
     workspace::{Access, DeliveryMode, Position, Status},
 };
@@ -185,6 +186,25 @@ cases! {
         let chain: Vec<_> = kin.iter().map(|kin| (kin.start, kin.id, kin.depth)).collect();
         assert_eq!(chain, [(child.id, child.id, 0), (child.id, root.id, 1)]);
         assert_eq!(store.children(root.id).await.unwrap().len(), 1);
+    }
+
+    /// Of ancestors so many are looked at and no more
+    async fn a_line_has_an_end(store: Store) {
+        let mut line = vec![workspace()];
+        for _ in 0..40 {
+            let below = NewWorkspace { parent_id: line.last().map(|above| above.id), ..workspace() };
+            line.push(below);
+        }
+        for new in &line {
+            insert(&store, new).await;
+        }
+        let (top, last) = (line[0].id, line[40].id);
+        let talk = async |one, other| identity::can_communicate(one, other, &store.kin(one, other).await.unwrap());
+        assert!(talk(line[8].id, last).await && talk(last, line[8].id).await);
+        assert!(talk(top, line[32].id).await);
+        for (one, other) in [(line[7].id, last), (top, last), (top, line[33].id)] {
+            assert!(!talk(one, other).await && !talk(other, one).await);
+        }
     }
 
     /// Removing several workspaces is all or nothing
