@@ -23,6 +23,7 @@ use crate::{
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     identity::Sessions,
+    net::{Names, Resolver, SystemResolver},
     provisioner::{
         ControlPlaneProvisioner, Images, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
         env::EnvMutator,
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     /// A place for each run of a schedule that may be under way.
     pub(crate) runs: Arc<Semaphore>,
     pub(crate) http: reqwest::Client,
+    /// The hosts that agents name.
+    pub(crate) names: Names,
     /// Who is signed in elsewhere, where that counts here.
     pub(crate) sessions: Option<Sessions>,
     pub(crate) tasks: TaskTracker,
@@ -117,6 +120,7 @@ pub struct Builder {
     env_mutators: Vec<Arc<dyn EnvMutator>>,
     backend: Backend,
     images: Option<Arc<dyn Images>>,
+    resolver: Arc<dyn Resolver>,
 }
 
 impl Builder {
@@ -152,6 +156,13 @@ impl Builder {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Finds the addresses of the hosts that agents name; the system's otherwise.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = resolver;
         self
     }
 
@@ -202,6 +213,7 @@ impl Builder {
                 turns: Turns::default(),
                 runs: Arc::new(Semaphore::new(schedules::RUNS_AT_ONCE)),
                 http: a2a::client()?,
+                names: Names::new(self.resolver),
                 sessions,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -228,6 +240,7 @@ impl ControlPlane {
             env_mutators: Vec::new(),
             backend: Backend::None,
             images: None,
+            resolver: Arc::new(SystemResolver),
         }
     }
 

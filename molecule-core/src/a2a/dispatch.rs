@@ -17,11 +17,10 @@ use super::{
 };
 use crate::{
     clock::random_uuid,
-    control_plane::ControlPlane,
+    control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     http_client::{self, Timeouts},
     id::WorkspaceId,
-    net,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
 
@@ -201,6 +200,9 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::Unavailable, "workspace has no URL")
                 .with_member("status", workspace.status.as_str()));
         }
+        if !self.reaches(&workspace) {
+            return self.enqueue(&workspace, &letter, "it runs on another server").await.map(Prepared::Answered);
+        }
         let ceiling = match (call.deadline, call.sender) {
             (Some(deadline), _) => deadline,
             (None, Sender::Workspace(_) | Sender::System(_)) => Some(self.inner.config.a2a_ceiling),
@@ -280,13 +282,23 @@ impl ControlPlane {
         }
     }
 
+    /// Whether this control plane can call the workspace at all. One without a backend knows no way to those that the
+    /// backend of another runs.
+    pub(crate) fn reaches(&self, workspace: &Workspace) -> bool {
+        let runs_nothing = matches!(self.inner.backend, Backend::None);
+        !runs_nothing || workspace.is_external() || workspace.instance_id.is_some()
+    }
+
     /// The client that may call the workspace: an address that an agent named is checked again and pinned.
     pub(crate) async fn client_for(&self, workspace: &Workspace) -> Result<reqwest::Client> {
         let assigned = !workspace.is_external() && self.inner.backend.assigns_urls();
         if assigned {
             return Ok(self.inner.http.clone());
         }
-        let checked = net::check_url(&workspace.url, self.inner.config.address_policy).await.map_err(|error| {
+        if !self.reaches(workspace) {
+            return Err(Error::new(ErrorKind::Unavailable, "workspace runs on another server"));
+        }
+        let checked = self.check_url(&workspace.url).await.map_err(|error| {
             Error::new(ErrorKind::Upstream, "workspace URL is not publicly routable").caused_by(error)
         })?;
         let host = checked.url.host_str().unwrap_or_default();

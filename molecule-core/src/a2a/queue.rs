@@ -1,7 +1,7 @@
 //! Messages for agents that had no time: kept until a heartbeat says that they have, and sent once.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     activity::{NewActivity, kept_key},
     clock::random_uuid,
-    control_plane::ControlPlane,
+    control_plane::{Backend, ControlPlane},
     delegation::Outcome,
     error::{Error, ErrorKind, Result},
     id::{ActivityId, QueueId, WorkspaceId},
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often a message is tried before it is given up.
 pub(crate) const ATTEMPTS: i32 = 5;
+
+/// An agent that was heard here less long ago beats here.
+const BEATS_HERE: TimeDelta = TimeDelta::seconds(60);
 
 /// How urgent a message is, where nobody says.
 const PRIORITY: i32 = 50;
@@ -129,6 +132,8 @@ pub(crate) enum Settled {
 pub(crate) struct Queues {
     waiting: Mutex<HashSet<WorkspaceId>>,
     draining: Mutex<HashSet<WorkspaceId>>,
+    /// By which heartbeat that came elsewhere their messages were sent last.
+    elsewhere: Mutex<HashMap<WorkspaceId, Option<DateTime<Utc>>>>,
 }
 
 fn lock<T>(set: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -247,7 +252,7 @@ impl ControlPlane {
     async fn drain(&self, id: WorkspaceId) -> Result<()> {
         while !self.inner.stop.is_cancelled() {
             let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
-            if !has_capacity(&workspace) {
+            if !has_capacity(&workspace) || !self.brings_to(&workspace) {
                 return Ok(());
             }
             let claim = random_uuid(&*self.inner.entropy);
@@ -257,6 +262,32 @@ impl ControlPlane {
             };
             if !self.deliver(&workspace, item, claim).await? {
                 return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message gets to the agent from here.
+    fn brings_to(&self, workspace: &Workspace) -> bool {
+        workspace.delivery_mode == DeliveryMode::Poll || self.reaches(workspace)
+    }
+
+    /// Sends the messages of agents that this control plane runs and that beat at another, which cannot call them: one try
+    /// for each heartbeat that is known of, as if it had come here.
+    async fn drain_for_others(&self, waiting: &HashSet<WorkspaceId>) -> Result<()> {
+        let seen = &self.inner.queues.elsewhere;
+        lock(seen).retain(|id, _| waiting.contains(id));
+        let now = self.now();
+        for id in waiting {
+            if self.inner.store.memory().last_heard(*id).is_some_and(|at| now - at < BEATS_HERE) {
+                continue;
+            }
+            let Some(workspace) = self.workspace(*id).await?.filter(|workspace| !workspace.is_external()) else {
+                continue;
+            };
+            let heard = workspace.last_heartbeat_at;
+            if lock(seen).insert(*id, heard) != Some(heard) {
+                self.drain_soon(*id);
             }
         }
         Ok(())
@@ -349,8 +380,11 @@ impl ControlPlane {
                 tracing::info!(queue.dropped = dropped, "messages that waited too long were dropped");
             }
         }
-        let waiting = self.inner.store.waiting_workspaces().await?.into_iter().collect();
-        *lock(&self.inner.queues.waiting) = waiting;
+        let waiting: HashSet<WorkspaceId> = self.inner.store.waiting_workspaces().await?.into_iter().collect();
+        lock(&self.inner.queues.waiting).clone_from(&waiting);
+        if matches!(self.inner.backend, Backend::Local { .. }) {
+            self.drain_for_others(&waiting).await?;
+        }
         Ok(())
     }
 

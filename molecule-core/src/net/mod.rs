@@ -3,15 +3,21 @@
 //! One classifier serves the check of a registration and the check before a call (`docs/addresses.md`). The call
 //! then goes to the addresses that were checked, so that an answer that changes in between leads nowhere.
 
+mod names;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
+pub use self::names::Resolver;
+pub(crate) use self::names::{Names, SystemResolver};
 use crate::error::{Error, Result};
 
 /// How far the network around this control plane is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
+    /// A host that others reach: no private addresses, and not itself.
+    Closed,
     /// A host of its own: no private addresses; `localhost` by name.
     #[default]
     Strict,
@@ -34,7 +40,35 @@ pub struct CheckedUrl {
 ///
 /// # Errors
 /// [`InvalidInput`](crate::error::ErrorKind::InvalidInput), naming the first thing that forbids it.
-pub async fn check_url(text: &str, policy: Policy) -> Result<CheckedUrl> {
+pub(crate) async fn check_url(text: &str, policy: Policy, names: &Names) -> Result<CheckedUrl> {
+    let url = parse(text)?;
+    let port = url.port_or_known_default().unwrap_or(80);
+    let addresses = match (literal(&url), url.host_str()) {
+        (Some(ip), _) => match blocked(ip, policy) {
+            Some(label) => return Err(Error::invalid(format!("url targets a blocked address: {label}"))),
+            None => vec![SocketAddr::new(ip, port)],
+        },
+        (None, Some(name)) => check_name(name, port, policy, names).await?,
+        (None, None) => return Err(Error::invalid("url is required")),
+    };
+    Ok(CheckedUrl { url, addresses })
+}
+
+/// Checks of `text` what can be seen in it. Names, and the addresses of this host and of networks of its own, are for a
+/// backend to know.
+///
+/// # Errors
+/// As [`check_url`].
+pub(crate) fn check_as_written(text: &str) -> Result<()> {
+    let url = parse(text)?;
+    let beyond = literal(&url).filter(|ip| !ip.is_unspecified());
+    match beyond.and_then(|ip| blocked(ip, Policy::Development)) {
+        Some(label) => Err(Error::invalid(format!("url targets a blocked address: {label}"))),
+        None => Ok(()),
+    }
+}
+
+fn parse(text: &str) -> Result<Url> {
     if text.trim().is_empty() {
         return Err(Error::invalid("url is required"));
     }
@@ -42,42 +76,37 @@ pub async fn check_url(text: &str, policy: Policy) -> Result<CheckedUrl> {
         return Err(Error::invalid("url contains invalid characters"));
     }
     let url = Url::parse(text.trim()).map_err(|error| Error::invalid("url cannot be parsed").caused_by(error))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Error::invalid(format!("url scheme must be http or https, got {:?}", url.scheme())));
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(Error::invalid(format!("url scheme must be http or https, got {:?}", url.scheme())))
     }
-    let port = url.port_or_known_default().unwrap_or(80);
-    let literal = |ip: IpAddr| match blocked(ip, policy) {
-        Some(label) => Err(Error::invalid(format!("url targets a blocked address: {label}"))),
-        None => Ok(vec![SocketAddr::new(ip, port)]),
-    };
-    let addresses = match url.host() {
-        None => return Err(Error::invalid("url is required")),
-        Some(Host::Ipv4(ip)) => literal(IpAddr::V4(ip))?,
-        Some(Host::Ipv6(ip)) => literal(IpAddr::V6(ip))?,
-        Some(Host::Domain(name)) => {
-            let by_name = name.trim_end_matches('.').eq_ignore_ascii_case("localhost") && policy != Policy::Saas;
-            let answers: Vec<SocketAddr> = tokio::net::lookup_host((name, port))
-                .await
-                .map_err(|error| Error::invalid(format!("hostname {name:?} cannot be resolved (DNS error): {error}")))?
-                .collect();
-            let forbidden = answers.iter().find_map(|address| {
-                let allowed = by_name && address.ip().is_loopback();
-                blocked(address.ip(), policy).filter(|_| !allowed)
-            });
-            match forbidden {
-                Some(label) => {
-                    let text = format!("hostname {name:?} resolves to forbidden address: {label}");
-                    return Err(Error::invalid(text));
-                }
-                None if answers.is_empty() => {
-                    let text = format!("hostname {name:?} cannot be resolved (DNS error): no address");
-                    return Err(Error::invalid(text));
-                }
-                None => answers,
-            }
-        }
-    };
-    Ok(CheckedUrl { url, addresses })
+}
+
+/// The address that stands in `url` itself.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(ip) => Some(IpAddr::V4(ip)),
+        Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
+        Host::Domain(_) => None,
+    }
+}
+
+/// The addresses of `name`, every one of which may be called.
+async fn check_name(name: &str, port: u16, policy: Policy, names: &Names) -> Result<Vec<SocketAddr>> {
+    let by_name = name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+        && !matches!(policy, Policy::Closed | Policy::Saas);
+    let unresolved = |why: String| Error::invalid(format!("hostname {name:?} cannot be resolved (DNS error): {why}"));
+    let answers = names.addresses(name, port).await.map_err(|error| unresolved(error.to_string()))?;
+    let forbidden = answers.iter().find_map(|address| {
+        let allowed = by_name && address.ip().is_loopback();
+        blocked(address.ip(), policy).filter(|_| !allowed)
+    });
+    match forbidden {
+        Some(label) => Err(Error::invalid(format!("hostname {name:?} resolves to forbidden address: {label}"))),
+        None if answers.is_empty() => Err(unresolved("no address".to_owned())),
+        None => Ok(answers),
+    }
 }
 
 /// Why `ip` must not be called under `policy`; `None` where it may.
@@ -97,11 +126,12 @@ fn blocked_v4(ip: Ipv4Addr, policy: Policy) -> Option<&'static str> {
         (127, ..) => (policy != Policy::Development).then_some("loopback"),
         (0, ..) => Some("this network"),
         (169, 254, _) => Some("link-local"),
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) => (policy == Policy::Strict).then_some("private"),
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) => is_closed(policy).then_some("private"),
         (100, 64..=127, _) => Some("carrier-grade NAT"),
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Some("documentation"),
         (192, 0, 0) => Some("protocol assignments"),
         (198, 18..=19, _) => Some("benchmarking"),
+        (192, 88, 99) => Some("6to4"),
         (224..=239, ..) => Some("multicast"),
         (240..=255, ..) => Some("reserved"),
         _ => None,
@@ -114,15 +144,25 @@ fn blocked_v6(ip: Ipv6Addr, policy: Policy) -> Option<&'static str> {
         _ if ip.is_loopback() => (policy != Policy::Development).then_some("loopback"),
         _ if ip.is_unspecified() => Some("unspecified"),
         0xfe80..=0xfebf => Some("link-local"),
-        0xfd00..=0xfdff => (policy == Policy::Strict).then_some("private"),
+        0xfd00..=0xfdff => is_closed(policy).then_some("private"),
         0xfc00..=0xfcff => Some("unique local"),
         0xff00..=0xffff => Some("multicast"),
         0x2001 if second == 0x0db8 => Some("documentation"),
+        0x3fff if second < 0x1000 => Some("documentation"),
         // Address translation: where the packets end up is not for this side to see.
         0x0064 if second == 0xff9b => Some("NAT64"),
+        0x2001 if second == 0 => Some("Teredo"),
+        0x2001 if second < 0x0200 => Some("protocol assignments"),
         0x2002 => Some("6to4"),
-        _ => None,
+        0x2000..=0x3fff => None,
+        // Nobody is there, or it stands for an address of another kind.
+        _ => Some("reserved"),
     }
+}
+
+/// Whether private networks are none of this control plane's.
+fn is_closed(policy: Policy) -> bool {
+    matches!(policy, Policy::Closed | Policy::Strict)
 }
 
 /// The IPv4 address that an IPv4-mapped one stands for.
@@ -174,12 +214,79 @@ mod tests {
             ("255.255.255.255", true, true, true),
             ("64:ff9b::7f00:1", true, true, true),
             ("2002:7f00:1::", true, true, true),
+            ("192.88.99.1", true, true, true),
+            ("::127.0.0.1", true, true, true),
+            ("::ffff:0:127.0.0.1", true, true, true),
+            ("64:ff9b:1::1", true, true, true),
+            ("100::1", true, true, true),
+            ("2001::1", true, true, true),
+            ("2001:20::1", true, true, true),
+            ("2001:200::1", false, false, false),
+            ("3fff::1", true, true, true),
+            ("3fff:1000::1", false, false, false),
+            ("fec0::1", true, true, true),
+            ("4000::1", true, true, true),
         ];
         for (text, strict, saas, development) in rows {
             let ip = text.parse().unwrap();
             let verdict =
                 [Policy::Strict, Policy::Saas, Policy::Development].map(|policy| blocked(ip, policy).is_some());
             assert_eq!(verdict, [strict, saas, development], "{text}");
+            assert_eq!(blocked(ip, Policy::Closed).is_some(), strict, "{text}");
+        }
+    }
+
+    /// One that knows a few names.
+    #[derive(Debug)]
+    struct Few;
+
+    impl Resolver for Few {
+        fn addresses(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+            let found: &[&str] = match name {
+                "public.example" => &["8.8.8.8", "2606:4700::1111"],
+                "mixed.example" => &["8.8.8.8", "10.0.0.1"],
+                "metadata.example" => &["169.254.169.254"],
+                "localhost" | "localhost." => &["::1", "127.0.0.1"],
+                "odd.localhost" => &["127.0.0.1"],
+                "empty.example" => &[],
+                _ => return Err(std::io::Error::other("no such host")),
+            };
+            Ok(found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect())
+        }
+    }
+
+    async fn check_url(text: &str, policy: Policy) -> Result<CheckedUrl> {
+        super::check_url(text, policy, &Names::new(std::sync::Arc::new(Few))).await
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_name_must_pass() {
+        let checked = check_url("https://public.example/a", Policy::Closed).await.unwrap();
+        assert_eq!(checked.addresses, ["8.8.8.8:443", "[2606:4700::1111]:443"].map(|address| address.parse().unwrap()));
+        for (name, policy, why) in [
+            ("mixed.example", Policy::Strict, "resolves to forbidden address: private"),
+            ("metadata.example", Policy::Development, "resolves to forbidden address: link-local"),
+            ("odd.localhost", Policy::Strict, "resolves to forbidden address: loopback"),
+            ("empty.example", Policy::Strict, "cannot be resolved (DNS error): no address"),
+            ("no-such-host.invalid", Policy::Strict, "cannot be resolved (DNS error): no such host"),
+        ] {
+            let error = check_url(&format!("http://{name}/"), policy).await.unwrap_err();
+            assert_eq!(error.message(), format!("hostname {name:?} {why}"));
+        }
+        assert!(check_url("http://mixed.example/", Policy::Saas).await.is_ok());
+    }
+
+    #[test]
+    fn what_is_written_may_be_on_this_host_and_nowhere_odd() {
+        for text in
+            ["http://ws-0123:8000", "http://127.0.0.1:1/", "http://0.0.0.0:8000", "http://[::]:1", "http://10.0.0.1"]
+        {
+            assert!(check_as_written(text).is_ok(), "{text}");
+        }
+        for text in
+            ["http://169.254.169.254/", "http://[fe80::1]/", "ftp://ws-0123/", "", "http://224.0.0.1/", "nonsense"]
+        {
+            assert!(check_as_written(text).is_err(), "{text}");
         }
     }
 
@@ -197,14 +304,15 @@ mod tests {
         for (text, message) in rows {
             assert_eq!(check_url(text, Policy::Strict).await.unwrap_err().message(), message, "{text}");
         }
-        let unresolvable = check_url("http://no-such-host.invalid/", Policy::Strict).await.unwrap_err();
-        assert!(unresolvable.message().starts_with("hostname \"no-such-host.invalid\" cannot be resolved"));
     }
 
     #[tokio::test]
     async fn localhost_by_name_is_for_self_hosters() {
-        assert!(check_url("http://localhost:9000", Policy::Strict).await.is_ok());
-        assert!(check_url("http://localhost:9000", Policy::Saas).await.is_err());
+        for text in ["http://localhost:9000", "http://LOCALHOST.:9000"] {
+            assert!(check_url(text, Policy::Strict).await.is_ok(), "{text}");
+            assert!(check_url(text, Policy::Saas).await.is_err(), "{text}");
+            assert!(check_url(text, Policy::Closed).await.is_err(), "{text}");
+        }
         let checked = check_url("http://8.8.8.8:81/x", Policy::Strict).await.unwrap();
         assert_eq!(checked.addresses, ["8.8.8.8:81".parse().unwrap()]);
     }

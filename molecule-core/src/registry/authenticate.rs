@@ -116,8 +116,11 @@ impl ControlPlane {
             .await
             .map_err(store_away)?
             .ok_or_else(|| Error::not_found("workspace not found").context("workspace.id", target))?;
-        // A local backend hands its agents their tokens: nobody else has any business with a first one.
-        let bootstraps = workspace.is_external() || !matches!(self.inner.backend, Backend::Local { .. });
+        // A local backend hands its agents their tokens, also where it is the one of another control plane: nobody else
+        // has any business with a first one.
+        let bootstraps = workspace.is_external()
+            || workspace.instance_id.is_some()
+            || matches!(self.inner.backend, Backend::ControlPlane(_));
         let undecided = credential == Credential::Absent && bootstraps;
         let has_live_token =
             if undecided { self.inner.store.has_live_token(target).await.map_err(store_away)? } else { true };

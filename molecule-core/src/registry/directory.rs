@@ -6,7 +6,6 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    net,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
 
@@ -47,8 +46,8 @@ impl ControlPlane {
 
     async fn address_for(&self, asker: &Workspace, found: &Workspace) -> Result<String> {
         let through_here = || format!("{}/workspaces/{}/a2a", self.inner.config.platform_url, found.id);
-        if found.delivery_mode == DeliveryMode::Poll || found.url.is_empty() {
-            // It has no address of its own; this control plane keeps its messages for it.
+        if found.delivery_mode == DeliveryMode::Poll || found.url.is_empty() || !self.reaches(found) {
+            // It has no address that is known here; this control plane keeps its messages for it.
             return Ok(through_here());
         }
         match &self.inner.backend {
@@ -63,7 +62,7 @@ impl ControlPlane {
                     Error::new(ErrorKind::Unavailable, "workspace URL failed safety check").caused_by(error)
                 };
                 // Checked as it is kept: the name of the host is for the asker to resolve.
-                net::check_url(&found.url, self.inner.config.address_policy).await.map_err(unsafe_url)?;
+                self.check_url(&found.url).await.map_err(unsafe_url)?;
                 Ok(url)
             }
         }

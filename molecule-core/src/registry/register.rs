@@ -9,7 +9,7 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     identity::{self, Credential},
-    net,
+    net::{self, CheckedUrl},
     store::{Registration, TokenOwner},
     workspace::{DeliveryMode, Status, Workspace},
 };
@@ -126,13 +126,14 @@ impl ControlPlane {
     /// Others may follow an address that a card names, so it must be one that may be called.
     async fn check_card_url(&self, workspace: &Workspace, card: &Value) -> Result<()> {
         let named = card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty());
-        if let Some(url) = named.filter(|_| !self.is_assigned(workspace)) {
-            net::check_url(url, self.inner.config.address_policy).await.map_err(|error| {
-                let why = error.message().to_owned();
-                Error::invalid("workspace agent_card URL not allowed").with_member("detail", why)
-            })?;
-        }
-        Ok(())
+        let Some(url) = named else { return Ok(()) };
+        // Names on the network of a backend cannot be looked up from here.
+        let checked =
+            if self.is_assigned(workspace) { net::check_as_written(url) } else { self.check_url(url).await.map(drop) };
+        checked.map_err(|error| {
+            let why = error.message().to_owned();
+            Error::invalid("workspace agent_card URL not allowed").with_member("detail", why)
+        })
     }
 
     /// The address that replaces what is kept; `None` leaves it alone.
@@ -148,8 +149,16 @@ impl ControlPlane {
         if register.url.is_empty() {
             return Err(Error::invalid("url is required for push-mode workspaces"));
         }
-        net::check_url(&register.url, self.inner.config.address_policy).await?;
+        self.check_url(&register.url).await?;
         Ok(Some(&register.url))
+    }
+
+    /// Checks an address that did not come from a backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], naming the first thing that forbids it.
+    pub(crate) async fn check_url(&self, url: &str) -> Result<CheckedUrl> {
+        net::check_url(url, self.inner.config.address_policy, &self.inner.names).await
     }
 
     async fn keep_registration(

@@ -16,7 +16,7 @@ use crate::{
     a2a::{Call, Sender, System},
     activity::NewActivity,
     clock::random_uuid,
-    control_plane::ControlPlane,
+    control_plane::{Backend, ControlPlane},
     error::Result,
     events::EventKind,
 };
@@ -37,7 +37,9 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(2 * 60);
 impl ControlPlane {
     /// Begins what is due. Runs go on in tasks of their own.
     pub(crate) async fn run_schedules(&self) -> Result<()> {
-        for schedule in self.inner.store.due_schedules(self.now(), BATCH).await? {
+        // Whoever cannot call an agent leaves its runs to those that can.
+        let managed = !matches!(self.inner.backend, Backend::None);
+        for schedule in self.inner.store.due_schedules(self.now(), BATCH, managed).await? {
             // What finds no place now is due at the next look still.
             let Ok(place) = self.inner.runs.clone().try_acquire_owned() else { return Ok(()) };
             if let Err(error) = self.begin_run(schedule, place).await {

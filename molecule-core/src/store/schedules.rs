@@ -12,7 +12,7 @@ use crate::{
     events::Event,
     id::{ScheduleId, WorkspaceId},
     schedules::{RunStatus, ScheduleSource},
-    workspace::Status,
+    workspace::{EXTERNAL_RUNTIME, Status},
 };
 
 macro_rules! select {
@@ -38,7 +38,8 @@ statements! {
     TAKEN = "SELECT EXISTS (SELECT 1 FROM workspace_schedules WHERE workspace_id = $1 AND name = $2 AND id <> $3)";
     DELETE = "DELETE FROM workspace_schedules WHERE id = $1 AND workspace_id = $2";
     DUE = select!("JOIN workspaces w ON w.id = s.workspace_id WHERE s.enabled AND w.status <> $1 \
-                   AND (s.next_run_at IS NULL OR s.next_run_at <= $2) ORDER BY s.next_run_at LIMIT $3");
+                   AND (s.next_run_at IS NULL OR s.next_run_at <= $2) \
+                   AND ($4 OR w.runtime = $5 OR w.instance_id IS NOT NULL) ORDER BY s.next_run_at LIMIT $3");
     /// Of replicas that find it due, one finds it as it was.
     CLAIM = "UPDATE workspace_schedules SET last_run_at = $3, next_run_at = $4 \
              WHERE id = $1 AND enabled AND next_run_at = $2";
@@ -156,11 +157,15 @@ impl Store {
     }
 
     /// Schedules that are due at `now`, and those whose next time is not known; the longest due first.
-    pub(crate) async fn due_schedules(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Schedule>> {
+    ///
+    /// Without `managed` those of external workspaces and of machines of another control plane.
+    pub(crate) async fn due_schedules(&self, now: DateTime<Utc>, limit: i64, managed: bool) -> Result<Vec<Schedule>> {
         Ok(on_pool!(self.reader(), |p| sqlx::query_as(DUE)
             .bind(Status::Removed)
             .bind(now)
             .bind(limit)
+            .bind(managed)
+            .bind(EXTERNAL_RUNTIME)
             .fetch_all(p)
             .await)?)
     }

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     events::EventKind,
     id::WorkspaceId,
-    identity, net,
+    identity,
     provisioner::dispatch::Job,
     store::NewWorkspace,
     templates::ConfigSource,
@@ -105,7 +105,7 @@ impl ControlPlane {
 
     async fn create_external(&self, id: WorkspaceId, checked: Checked) -> Result<Created> {
         if let Some(url) = &checked.url {
-            net::check_url(url, self.inner.config.address_policy).await?;
+            self.check_url(url).await?;
         }
         let (status, kind) = match checked.url {
             Some(_) => (Status::Online, EventKind::WorkspaceOnline),

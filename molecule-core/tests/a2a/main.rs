@@ -3,12 +3,18 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod delegating;
+mod elsewhere;
 mod live;
 mod orphans;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -21,7 +27,7 @@ use molecule_core::{
     delegation::Delegate,
     id::{QueueId, WorkspaceId},
     identity::{Caller, Credential, Exposure},
-    net::Policy,
+    net::{Policy, Resolver},
     registry::{Heartbeat, RuntimeMetadata},
     store::Store,
     testing::ManualClock,
@@ -247,6 +253,39 @@ async fn whatever_an_agent_does_the_caller_is_told_and_the_log_says_so() {
     let row = bench.newest(&nobody, 1).await;
     let said = "A2A request to nobody failed: failed to reach workspace agent";
     assert_eq!((row.status.as_str(), row.summary.as_deref()), ("error", Some(said)));
+    bench.down().await;
+}
+
+/// Answers with what it was told to say last.
+#[derive(Debug)]
+struct Turned(Mutex<IpAddr>);
+
+impl Resolver for Turned {
+    fn addresses(&self, _: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![SocketAddr::new(*self.0.lock().unwrap(), port)])
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_for_each_call_and_only_what_was_checked_is_called() {
+    let names = Arc::new(Turned(Mutex::new(Ipv4Addr::LOCALHOST.into())));
+    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+        .config(config())
+        .resolver(Arc::clone(&names) as Arc<dyn Resolver>)
+        .build()
+        .unwrap();
+    let bench = Bench { control_plane, clock: ManualClock::default() };
+    let agent = Agent::start([], ok()).await;
+    // No other resolver knows the name, so that whoever is called is who was found by this one.
+    let url = agent.url().replace("127.0.0.1", "agent.example");
+    let target = bench.member("target", Some(url)).await;
+    assert_eq!(bench.call(&target, Caller::Operator, &message("one")).await.unwrap().status, 200);
+    *names.0.lock().unwrap() = "169.254.169.254".parse().unwrap();
+    let error = bench.call(&target, Caller::Operator, &message("two")).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, "workspace URL is not publicly routable"));
+    *names.0.lock().unwrap() = Ipv4Addr::LOCALHOST.into();
+    assert_eq!(bench.call(&target, Caller::Operator, &message("three")).await.unwrap().status, 200);
+    assert_eq!(agent.seen().len(), 2);
     bench.down().await;
 }
 

@@ -41,6 +41,30 @@ async fn a_card_names_no_address_that_must_not_be_called() {
 }
 
 #[tokio::test]
+async fn the_card_of_a_managed_agent_names_nothing_odd() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let credential = fleet.control_plane.authenticate(Some(fleet.token(id).expose_secret())).await.unwrap();
+    for url in ["http://169.254.169.254/latest", "ftp://ws-a/", "http://[fe80::1]/"] {
+        let card = json!({"url": url});
+        let register = Register { id, url: String::new(), agent_card: card.clone(), delivery_mode: None };
+        let refused = [
+            fleet.control_plane.register(&register, credential).await.unwrap_err(),
+            fleet.control_plane.update_card(id, &card, credential).await.unwrap_err(),
+        ];
+        for error in refused {
+            let expected = (ErrorKind::InvalidInput, "workspace agent_card URL not allowed");
+            assert_eq!((error.kind(), error.message()), expected, "{url}");
+        }
+    }
+    for url in ["http://ws-a:8000", "http://127.0.0.1:8000", "http://0.0.0.0:8000/"] {
+        fleet.control_plane.update_card(id, &json!({"url": url}), credential).await.unwrap();
+    }
+    fleet.down().await;
+}
+
+#[tokio::test]
 async fn an_external_agent_registers_with_its_own_token_alone() {
     let fleet = Fleet::new().await;
     let (id, token) = fleet.create_external("e").await;

@@ -255,8 +255,11 @@ impl ServeArgs {
         let secret = |secret: Option<SecretString>| {
             secret.filter(|secret| !secrecy::ExposeSecret::expose_secret(secret).trim().is_empty())
         };
+        let listen = self.listen.or(port).or(file.listen).unwrap_or(default);
+        let network =
+            Network { development, local: listen.ip().is_loopback(), has_org: self.remote.org_id().is_some() };
         Ok(Settings {
-            listen: self.listen.or(port).or(file.listen).unwrap_or(default),
+            listen,
             database_url: secret(self.database_url).or(secret(file.database_url)),
             data_dir: data_dir
                 .or_else(|| paths::environment("MOLECULE_DATA_DIR").map(PathBuf::from))
@@ -293,7 +296,7 @@ impl ServeArgs {
             activity_tick: self.activity_cleanup_interval_hours.or(file.activity_cleanup_interval_hours).map(hours),
             docker_host: given(self.docker_host).or(given(file.docker_host)),
             development,
-            address_policy: address_policy(development, self.deploy_mode.as_deref(), self.remote.org_id().is_some())?,
+            address_policy: address_policy(network, self.deploy_mode.as_deref())?,
             docker: self.docker,
             remote: self.remote,
             edge: self.edge,
@@ -339,22 +342,30 @@ fn cipher(current: Option<SecretString>, older: &[SecretString], production: boo
     }
 }
 
-fn address_policy(development: bool, deploy_mode: Option<&str>, has_org: bool) -> Result<Policy, Error> {
-    let saas = match deploy_mode.unwrap_or_default().trim().to_lowercase().as_str() {
-        "" => has_org,
-        "saas" => true,
-        "self-hosted" | "selfhosted" | "standalone" => false,
+/// What is known of the network around the server.
+#[derive(Debug, Clone, Copy)]
+struct Network {
+    development: bool,
+    /// It listens where only this host reaches it.
+    local: bool,
+    has_org: bool,
+}
+
+/// How far it is trusted. That agents may be on this host is for whoever runs the server to say, where others reach it.
+fn address_policy(network: Network, deploy_mode: Option<&str>) -> Result<Policy, Error> {
+    let policy = match deploy_mode.unwrap_or_default().trim().to_lowercase().as_str() {
+        "" if network.has_org => Policy::Saas,
+        "" if network.local => Policy::Strict,
+        "" => Policy::Closed,
+        "saas" => Policy::Saas,
+        "self-hosted" | "selfhosted" | "standalone" => Policy::Strict,
         other => {
             return Err(Error::invalid(format!(
                 "MOLECULE_DEPLOY_MODE is {other:?}; it must be saas, self-hosted or left out"
             )));
         }
     };
-    Ok(match (development, saas) {
-        (true, _) => Policy::Development,
-        (false, true) => Policy::Saas,
-        (false, false) => Policy::Strict,
-    })
+    Ok(if network.development { Policy::Development } else { policy })
 }
 
 fn read_file(path: &Path) -> Result<File, Error> {
@@ -378,22 +389,29 @@ mod tests {
 
     #[test]
     fn how_far_the_network_is_trusted() {
-        use Policy::{Development, Saas, Strict};
+        use Policy::{Closed, Development, Saas, Strict};
+        // The mode, whether there is an organisation, and the policy on loopback and elsewhere.
         let rows = [
-            (None, false, Strict),
-            (None, true, Saas),
-            (Some(" "), true, Saas),
-            (Some("saas"), false, Saas),
-            (Some(" SaaS "), false, Saas),
-            (Some("self-hosted"), true, Strict),
-            (Some("SelfHosted"), true, Strict),
-            (Some("standalone"), true, Strict),
+            (None, false, [Strict, Closed]),
+            (None, true, [Saas, Saas]),
+            (Some(" "), false, [Strict, Closed]),
+            (Some(" "), true, [Saas, Saas]),
+            (Some("saas"), false, [Saas, Saas]),
+            (Some(" SaaS "), false, [Saas, Saas]),
+            (Some("self-hosted"), true, [Strict, Strict]),
+            (Some("SelfHosted"), true, [Strict, Strict]),
+            (Some("standalone"), false, [Strict, Strict]),
         ];
         for (mode, has_org, expected) in rows {
-            assert_eq!(address_policy(false, mode, has_org).unwrap(), expected, "{mode:?} {has_org}");
-            assert_eq!(address_policy(true, mode, has_org).unwrap(), Development, "{mode:?} {has_org}");
+            for (local, expected) in [true, false].into_iter().zip(expected) {
+                let network = Network { development: false, local, has_org };
+                assert_eq!(address_policy(network, mode).unwrap(), expected, "{mode:?} {network:?}");
+                let network = Network { development: true, ..network };
+                assert_eq!(address_policy(network, mode).unwrap(), Development, "{mode:?} {network:?}");
+            }
         }
-        assert!(address_policy(false, Some("weird"), true).is_err());
+        let network = Network { development: true, local: true, has_org: true };
+        assert!(address_policy(network, Some("weird")).is_err());
     }
 
     /// The flag, variable and file columns of every row of `docs/settings.md` that begins with a flag.

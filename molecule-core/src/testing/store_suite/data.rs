@@ -228,21 +228,22 @@ cases! {
         assert!(store.insert_schedule(&schedule).await.unwrap());
         let twin = Schedule { id: ScheduleId::from_uuid(random_uuid(&SystemEntropy)), ..schedule.clone() };
         assert!(!store.insert_schedule(&twin).await.unwrap(), "its name is taken");
-        assert!(store.due_schedules(at(59), 50).await.unwrap().is_empty());
-        assert_eq!(store.due_schedules(at(60), 50).await.unwrap(), std::slice::from_ref(&schedule));
+        assert!(store.due_schedules(at(59), 50, true).await.unwrap().is_empty());
+        assert_eq!(store.due_schedules(at(60), 50, true).await.unwrap(), std::slice::from_ref(&schedule));
+        assert!(store.due_schedules(at(60), 50, false).await.unwrap().is_empty(), "its workspace is managed");
         let tries = join_all((0..6).map(|_| {
             let store = store.clone();
             async move { store.claim_run(schedule.id, at(60), at(61), Some(at(120))).await.unwrap() }
         }));
         assert_eq!(tries.await.into_iter().filter(|taken| *taken).count(), 1);
-        assert!(store.due_schedules(at(61), 50).await.unwrap().is_empty());
+        assert!(store.due_schedules(at(61), 50, true).await.unwrap().is_empty());
         let told = event(new.id, 62);
         store.finish_run(schedule.id, RunStatus::Error, Some("no\0"), 2, &told).await.unwrap();
         let row = store.schedule(new.id, schedule.id).await.unwrap().unwrap();
         assert_eq!((row.run_count, row.last_status, row.consecutive_empty_runs), (1, Some(RunStatus::Error), 2));
         assert_eq!((row.last_error.as_deref(), row.last_run_at), (Some("no\u{fffd}"), Some(at(61))));
         store.disable_schedule(schedule.id, "bad").await.unwrap();
-        assert!(store.due_schedules(at(999), 50).await.unwrap().is_empty());
+        assert!(store.due_schedules(at(999), 50, true).await.unwrap().is_empty());
         assert!(!store.claim_run(schedule.id, at(120), at(121), None).await.unwrap(), "it is switched off");
         assert!(!store.delete_schedule(id(), schedule.id).await.unwrap());
         assert!(store.delete_schedule(new.id, schedule.id).await.unwrap());
