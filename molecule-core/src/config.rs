@@ -73,6 +73,8 @@ pub struct Config {
     pub queue_lease: Duration,
     /// How long a delegation waits before it calls an agent once more that could not be reached.
     pub delegation_retry: Duration,
+    /// How long an agent that hands over a task with a tool waits for the reply before it is told to ask later.
+    pub tool_patience: Duration,
     /// How long the activity log is kept.
     pub activity_retention: Duration,
     /// How often what is older is deleted.
@@ -117,6 +119,7 @@ impl Default for Config {
             queue_tick: Duration::from_secs(5),
             queue_lease: Duration::from_secs(120),
             delegation_retry: Duration::from_secs(8),
+            tool_patience: Duration::from_secs(30),
             activity_retention: Duration::from_secs(7 * 24 * 60 * 60),
             activity_tick: Duration::from_secs(6 * 60 * 60),
             delete_budget: Duration::from_secs(30),

@@ -5,15 +5,14 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
+    carry::{Limits, heard},
     dead::restarting,
     exchange::{Signs, Silence, exchange, within},
     live::{Bits, Live, live},
     payload,
     sender::Sender,
-    told::Kept,
 };
 use crate::{
     clock::random_uuid,
@@ -46,7 +45,8 @@ pub struct Call {
     pub body: Bytes,
     /// Which version of the protocol the request is of, where the caller says so: agents are told the same.
     pub protocol: Option<String>,
-    /// How long the call may take, where the caller says so: `Some(None)` is for ever.
+    /// How long the caller waits, where it says so: `Some(None)` is for ever. What the agent has by then it goes on with;
+    /// the answer is kept.
     pub deadline: Option<Option<Duration>>,
 }
 
@@ -117,7 +117,7 @@ enum Prepared {
     Ready {
         workspace: Box<Workspace>,
         letter: Letter,
-        ceiling: Option<Duration>,
+        limits: Limits,
     },
 }
 
@@ -142,9 +142,8 @@ impl ControlPlane {
     pub async fn call(&self, call: Call) -> Result<Answer> {
         match self.prepare_call(call).await? {
             Prepared::Answered(answer) => Ok(answer),
-            Prepared::Ready { workspace, letter, ceiling } => {
-                let this = self.clone();
-                joined(self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling, None).await })).await
+            Prepared::Ready { workspace, letter, limits } => {
+                heard(self.begin_call(workspace, letter, limits, None)).await
             }
         }
     }
@@ -156,14 +155,13 @@ impl ControlPlane {
     pub async fn call_live(&self, call: Call) -> Result<Reply> {
         match self.prepare_call(call).await? {
             Prepared::Answered(answer) => Ok(Reply::Whole(answer)),
-            Prepared::Ready { workspace, letter, ceiling } => {
-                let this = self.clone();
+            Prepared::Ready { workspace, letter, limits } => {
                 let (live, reader) = live();
-                let task =
-                    self.inner.tasks.spawn(async move { this.carry(workspace, letter, ceiling, Some(live)).await });
-                match reader.begun().await {
-                    Some((status, bits)) => Ok(Reply::Live { status, bits }),
-                    None => joined(task).await.map(Reply::Whole),
+                let answered = self.begin_call(workspace, letter, limits, Some(live));
+                tokio::select! {
+                    biased;
+                    Some((status, bits)) = reader.begun() => Ok(Reply::Live { status, bits }),
+                    answer = heard(answered) => answer.map(Reply::Whole),
                 }
             }
         }
@@ -176,7 +174,7 @@ impl ControlPlane {
                 let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
                 let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
                 let letter = Letter { sender: call.sender, method, request, protocol: call.protocol };
-                self.enqueue(&workspace, &letter, error.message()).await
+                self.keep(&workspace, &letter, error.message(), None).await.map(|kept| kept.answer)
             }
             called => called,
         }
@@ -185,7 +183,7 @@ impl ControlPlane {
     /// All that comes before the agent is called.
     async fn prepare_call(&self, call: Call) -> Result<Prepared> {
         let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
-        if workspace.budget_limit.is_some_and(|limit| workspace.monthly_spend >= limit) {
+        if workspace.has_spent_its_budget() {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
@@ -201,55 +199,17 @@ impl ControlPlane {
                 .with_member("status", workspace.status.as_str()));
         }
         if !self.reaches(&workspace) {
-            return self.enqueue(&workspace, &letter, "it runs on another server").await.map(Prepared::Answered);
+            let kept = self.keep(&workspace, &letter, "it runs on another server", None).await?;
+            return Ok(Prepared::Answered(kept.answer));
         }
-        let ceiling = match (call.deadline, call.sender) {
-            (Some(deadline), _) => deadline,
-            (None, Sender::Workspace(_) | Sender::System(_)) => Some(self.inner.config.a2a_ceiling),
-            (None, Sender::Operator) => None,
+        if let Some(answer) = self.kept_already(&workspace, &letter).await? {
+            return Ok(Prepared::Answered(answer));
+        }
+        let longest = match call.sender {
+            Sender::Workspace(_) | Sender::System(_) => Some(self.inner.config.a2a_ceiling),
+            Sender::Operator => None,
         };
-        Ok(Prepared::Ready { workspace: Box::new(workspace), letter, ceiling })
-    }
-
-    /// Runs in a task of its own: what the agent was asked to do is done whether or not the asker waits.
-    async fn carry(
-        &self,
-        workspace: Box<Workspace>,
-        letter: Letter,
-        ceiling: Option<Duration>,
-        mut live: Option<Live>,
-    ) -> Result<Answer> {
-        let workspace = *workspace;
-        let began = Instant::now();
-        let outcome = self.attempt(&workspace, &letter, ceiling, live.as_mut()).await;
-        let told = live.filter(Live::has_begun).map(|live| live.told.into_kept());
-        match outcome {
-            Ok(answer) => {
-                let kept = told.unwrap_or_else(|| Kept::of(&answer));
-                self.note_answer(workspace, letter, answer.status, kept, began.elapsed());
-                Ok(answer)
-            }
-            Err(Failure::Busy(why)) if workspace.native_session => {
-                let text = "workspace agent busy — adapter handles retry (native_session)";
-                let error = busy(text, why).with_member("native_session", true);
-                self.note_failure(workspace, letter, &error, None, began.elapsed());
-                Err(error)
-            }
-            Err(Failure::Busy(why)) => match self.enqueue(&workspace, &letter, &why).await {
-                Ok(answer) => Ok(answer),
-                Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
-                Err(cause) => {
-                    let error = busy("workspace agent busy — retry after a short backoff", why).caused_by(cause);
-                    self.note_failure(workspace, letter, &error, None, began.elapsed());
-                    Err(error)
-                }
-            },
-            Err(Failure::Failed { error, delivered }) => {
-                let delivered = delivered.then(|| told.unwrap_or_default());
-                self.note_failure(workspace, letter, &error, delivered, began.elapsed());
-                Err(error)
-            }
-        }
+        Ok(Prepared::Ready { workspace: Box::new(workspace), letter, limits: Limits::of(call.deadline, longest) })
     }
 
     /// Sends one request and waits for its answer; what the agent refused is an answer as well.
@@ -259,6 +219,7 @@ impl ControlPlane {
         letter: &Letter,
         ceiling: Option<Duration>,
         live: Option<&mut Live>,
+        signs: &Signs,
     ) -> Result<Answer, Failure> {
         let client = self.client_for(workspace).await.map_err(Failure::undelivered)?;
         let body = serde_json::to_vec(&letter.request).map_err(|error| {
@@ -267,10 +228,9 @@ impl ControlPlane {
         })?;
         let own_idle = workspace.idle_timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let idle = own_idle.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        let signs = Signs::new();
-        let exchange = exchange(request_to(&client, workspace, letter, body), &signs, live);
+        let exchange = exchange(request_to(&client, workspace, letter, body), signs, live);
         let idle = idle.unwrap_or(self.inner.config.a2a_idle);
-        let outcome = within(exchange, &signs, self.listen(), workspace.id, idle, ceiling).await;
+        let outcome = within(exchange, signs, self.listen(), workspace.id, idle, ceiling).await;
         match outcome {
             Ok(answer) if answer.status < 300 => Ok(answer),
             Ok(answer) => self.refused(workspace, &answer).await,
@@ -357,19 +317,8 @@ fn is_coming_up(error: &Error) -> bool {
     })
 }
 
-async fn joined(task: JoinHandle<Result<Answer>>) -> Result<Answer> {
-    task.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error))?
-}
-
-fn body_lost(status: u16) -> Failure {
+pub(super) fn body_lost(status: u16) -> Failure {
     let delivered = status < 400;
     let error = Error::new(ErrorKind::Upstream, "failed to read agent response");
     Failure::Failed { error: error.with_member("delivery_confirmed", delivered), delivered }
-}
-
-fn busy(text: &'static str, why: String) -> Error {
-    Error::new(ErrorKind::Unavailable, text)
-        .with_member("busy", true)
-        .with_member("retry_after", 30)
-        .context("why", why)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::{Answer, Used, dispatch::Letter, told::Kept};
@@ -16,6 +17,9 @@ use crate::{
 
 /// How long keeping what a call left may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For how long the same message from the same sender is one that was sent again.
+const REPEATED: TimeDelta = TimeDelta::minutes(10);
 
 pub(super) fn millis(took: Duration) -> i32 {
     i32::try_from(took.as_millis()).unwrap_or(i32::MAX)
@@ -37,15 +41,22 @@ impl ControlPlane {
         }
     }
 
-    /// Keeps a message for an agent that asks for its messages.
-    pub(super) async fn keep_for_poll(&self, workspace: &Workspace, letter: &Letter) -> Result<Answer> {
+    /// The row in which an agent that asks for its messages finds one, and what its caller is told.
+    pub(super) fn poll_row(&self, workspace: &Workspace, letter: &Letter) -> (NewActivity, Value) {
         let mut row = self.letter_row(workspace, letter);
         row.summary = row.summary.map(|summary| summary + " (queued for poll)");
-        self.inner.store.insert_activity(&row).await?;
-        self.tell_activity(&row);
+        (row, json!({"status": "queued", "delivery_mode": "poll", "method": letter.method}))
+    }
+
+    /// Keeps a message for an agent that asks for its messages. A repeat of one that is there is that one.
+    pub(super) async fn keep_for_poll(&self, workspace: &Workspace, letter: &Letter) -> Result<Answer> {
+        let (row, told) = self.poll_row(workspace, letter);
+        let since = row.at - REPEATED;
+        if self.inner.store.insert_message(&row, since).await? {
+            self.tell_activity(&row);
+        }
         self.touch_sender(letter.sender.workspace()).await;
-        let body = json!({"status": "queued", "delivery_mode": "poll", "method": letter.method});
-        Ok(Answer::own(200, &body))
+        Ok(Answer::own(200, &told))
     }
 
     /// Keeps what an agent answered, in a task of its own.

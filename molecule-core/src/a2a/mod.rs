@@ -1,7 +1,9 @@
 //! Calls from one agent, or from the operator, to another agent.
 
+mod carry;
 mod dead;
 mod dispatch;
+mod drain;
 mod exchange;
 mod ledger;
 mod live;
@@ -13,7 +15,7 @@ mod usage;
 
 pub(crate) use self::{
     dispatch::client,
-    queue::{ATTEMPTS, Claimed, NewItem, Queues, Settled, is_given_up},
+    queue::{ATTEMPTS, Claim, Claimed, Enqueued, NewItem, Queues, Settled},
     usage::{Used, day_of},
 };
 pub use self::{

@@ -8,33 +8,22 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::{
-    Answer,
-    dispatch::{Failure, Letter},
-    ledger::millis,
-    sender::{Sender, System},
-    told::Kept,
-};
+use super::{Answer, dispatch::Letter, sender::System, told::Kept};
 use crate::{
-    activity::{NewActivity, kept_key},
+    activity::kept_key,
     clock::random_uuid,
     control_plane::{Backend, ControlPlane},
-    delegation::Outcome,
     error::{Error, ErrorKind, Result},
     id::{ActivityId, QueueId, WorkspaceId},
     identity::{Credential, Exposure},
     store::pool::{row, text_enum},
-    workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
+    workspace::Workspace,
 };
 
 /// How often a message is tried before it is given up.
 pub(crate) const ATTEMPTS: i32 = 5;
-
-/// An agent that was heard here less long ago beats here.
-const BEATS_HERE: TimeDelta = TimeDelta::seconds(60);
 
 /// How urgent a message is, where nobody says.
 const PRIORITY: i32 = 50;
@@ -97,7 +86,29 @@ row! {
         pub(crate) body: Value,
         pub(crate) method: String,
         pub(crate) attempts: i32,
+        pub(crate) busy_tries: i32,
     }
+}
+
+/// What lets this process alone say how a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) item: QueueId,
+    pub(crate) claim: Uuid,
+    /// How often the message was tried, this time included.
+    pub(crate) attempts: i32,
+    /// How often its agent took it without an answer before.
+    pub(crate) busy_tries: i32,
+}
+
+/// A message in the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Enqueued {
+    pub(crate) id: QueueId,
+    /// It is not one that waited already.
+    pub(crate) is_new: bool,
+    /// For one that its agent has: whoever holds this settles it. Absent where another does.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// A message to be kept.
@@ -114,6 +125,8 @@ pub(crate) struct NewItem {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) enqueued_at: DateTime<Utc>,
     pub(crate) expires_at: Option<DateTime<Utc>>,
+    /// Its agent has it, and whoever holds this waits for the answer.
+    pub(crate) claim: Option<Uuid>,
 }
 
 /// How one try at sending a kept message ended.
@@ -123,78 +136,49 @@ pub(crate) enum Settled {
     Completed(Option<Box<Kept>>),
     /// The agent still had no time: as if it had not been tried.
     PutBack(String),
-    /// It went wrong; it is tried again unless it was tried often enough.
+    /// It went wrong; it is tried again.
     Missed(String),
+    /// It was tried often enough.
+    GivenUp(String),
 }
 
-/// What this process knows of queues: a hint which agents have messages, and whose it is sending.
+/// What this process knows of queues: a hint which agents have messages, and how many it sends to each.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
-    waiting: Mutex<HashSet<WorkspaceId>>,
-    draining: Mutex<HashSet<WorkspaceId>>,
+    pub(super) waiting: Mutex<HashSet<WorkspaceId>>,
+    pub(super) draining: Mutex<HashMap<WorkspaceId, usize>>,
     /// By which heartbeat that came elsewhere their messages were sent last.
-    elsewhere: Mutex<HashMap<WorkspaceId, Option<DateTime<Utc>>>>,
+    pub(super) elsewhere: Mutex<HashMap<WorkspaceId, Option<DateTime<Utc>>>>,
 }
 
-fn lock<T>(set: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(set: &Mutex<T>) -> MutexGuard<'_, T> {
     set.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queues {
-    fn is_waiting(&self, id: WorkspaceId) -> bool {
+    pub(super) fn is_waiting(&self, id: WorkspaceId) -> bool {
         let waiting = lock(&self.waiting);
         !waiting.is_empty() && waiting.contains(&id)
     }
 }
 
-/// One at a time sends the messages of an agent, in this process; dropped, it lets the next one.
+/// What the caller of a message that is kept is told.
 #[derive(Debug)]
-struct Draining<'a>(&'a Queues, WorkspaceId);
-
-impl<'a> Draining<'a> {
-    fn begin(queues: &'a Queues, id: WorkspaceId) -> Option<Self> {
-        let first = lock(&queues.draining).insert(id);
-        first.then(|| Self(queues, id))
-    }
-}
-
-impl Drop for Draining<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.draining).remove(&self.1);
-    }
-}
-
-/// Whether the agent of `workspace` can take another message.
-fn has_capacity(workspace: &Workspace) -> bool {
-    let reachable = !workspace.url.is_empty() || workspace.delivery_mode == DeliveryMode::Poll;
-    matches!(workspace.status, Status::Online | Status::Degraded)
-        && reachable
-        && workspace.active_tasks < workspace.max_concurrent_tasks.max(1)
-}
-
-/// What a finished try means for its message.
-fn settle(outcome: Result<Answer, Failure>) -> Settled {
-    match outcome {
-        Ok(answer) if answer.status < 300 => Settled::Completed(Some(Box::new(Kept::of(&answer)))),
-        Ok(answer) => Settled::Missed(match Kept::of(&answer).body.get("error").and_then(Value::as_str) {
-            Some(said) => format!("{}: {said}", answer.status),
-            None => answer.status.to_string(),
-        }),
-        Err(Failure::Busy(why)) => Settled::PutBack(format!("busy: {why}")),
-        // It must not be sent again.
-        Err(Failure::Failed { delivered: true, .. }) => Settled::Completed(None),
-        Err(Failure::Failed { error, .. }) => Settled::Missed(error.message().to_owned()),
-    }
-}
-
-/// Whether a message that went wrong `attempts` times is given up.
-pub(crate) fn is_given_up(attempts: i32) -> bool {
-    attempts >= ATTEMPTS
+pub(super) struct InQueue {
+    pub(super) answer: Answer,
+    pub(super) claim: Option<Claim>,
 }
 
 impl ControlPlane {
-    /// Keeps a message for an agent that has no time. One with the id of a message that waits already is that one.
-    pub(super) async fn enqueue(&self, workspace: &Workspace, letter: &Letter, why: &str) -> Result<Answer> {
+    /// Keeps a message for an agent that has no time. One with the id of a message that waits already is that one. With a
+    /// `claim` its agent has it, and whoever made that settles it once there is an answer.
+    pub(super) async fn keep(
+        &self,
+        workspace: &Workspace,
+        letter: &Letter,
+        why: &str,
+        claim: Option<Uuid>,
+    ) -> Result<InQueue> {
         let now = self.now();
         let params = &letter.request["params"];
         let lives = params["expires_in_seconds"].as_i64().filter(|seconds| *seconds > 0);
@@ -210,19 +194,24 @@ impl ControlPlane {
             idempotency_key: params["message"]["messageId"].as_str().map(kept_key),
             enqueued_at: now,
             expires_at: lives.and_then(|seconds| now.checked_add_signed(TimeDelta::try_seconds(seconds)?)),
+            claim,
         };
         let mut row = self.letter_row(workspace, letter);
         // By this id the answer finds it.
         row.id = ActivityId::from_uuid(item.id.as_uuid());
         row.summary = row.summary.map(|summary| summary + " (queued)");
         row.status = "queued".to_owned();
-        let (id, fresh) = self.inner.store.enqueue(&item, &row).await?;
+        let Enqueued { id, is_new, claim } = self.inner.store.enqueue(&item, &row).await?;
         lock(&self.inner.queues.waiting).insert(workspace.id);
-        tracing::info!(workspace.id = %workspace.id, queue.id = %id, why, "an agent is busy; its message is kept");
-        if fresh {
+        tracing::info!(workspace.id = %workspace.id, queue.id = %id, why, "a message is kept");
+        if is_new {
             self.tell_activity(&row);
         }
-        let depth = self.inner.store.queue_depth(workspace.id).await?;
+        Ok(InQueue { answer: self.queued(workspace.id, id).await?, claim })
+    }
+
+    async fn queued(&self, of: WorkspaceId, id: QueueId) -> Result<Answer> {
+        let depth = self.inner.store.queue_depth(of).await?;
         let body = json!({
             "queued": true,
             "queue_id": id,
@@ -232,137 +221,15 @@ impl ControlPlane {
         Ok(Answer::own(202, &body))
     }
 
-    /// Sends kept messages to an agent that was just heard, in a task of its own.
-    ///
-    /// Where none is known to wait, nothing is asked of the database.
-    pub(crate) fn drain_soon(&self, id: WorkspaceId) {
-        if !self.inner.queues.is_waiting(id) || self.inner.stop.is_cancelled() {
-            return;
-        }
-        let this = self.clone();
-        self.inner.tasks.spawn(async move {
-            let Some(_draining) = Draining::begin(&this.inner.queues, id) else { return };
-            if let Err(error) = this.drain(id).await {
-                tracing::warn!(workspace.id = %id, error = error.detail(), "kept messages could not be sent");
-            }
-        });
-    }
-
-    /// Sends kept messages one after the other, as long as the agent answers and has time.
-    async fn drain(&self, id: WorkspaceId) -> Result<()> {
-        while !self.inner.stop.is_cancelled() {
-            let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
-            if !has_capacity(&workspace) || !self.brings_to(&workspace) {
-                return Ok(());
-            }
-            let claim = random_uuid(&*self.inner.entropy);
-            let Some(item) = self.inner.store.claim_item(id, claim, self.now()).await? else {
-                lock(&self.inner.queues.waiting).remove(&id);
-                return Ok(());
-            };
-            if !self.deliver(&workspace, item, claim).await? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a message gets to the agent from here.
-    fn brings_to(&self, workspace: &Workspace) -> bool {
-        workspace.delivery_mode == DeliveryMode::Poll || self.reaches(workspace)
-    }
-
-    /// Sends the messages of agents that this control plane runs and that beat at another, which cannot call them: one try
-    /// for each heartbeat that is known of, as if it had come here.
-    async fn drain_for_others(&self, waiting: &HashSet<WorkspaceId>) -> Result<()> {
-        let seen = &self.inner.queues.elsewhere;
-        lock(seen).retain(|id, _| waiting.contains(id));
-        let now = self.now();
-        for id in waiting {
-            if self.inner.store.memory().last_heard(*id).is_some_and(|at| now - at < BEATS_HERE) {
-                continue;
-            }
-            let Some(workspace) = self.workspace(*id).await?.filter(|workspace| !workspace.is_external()) else {
-                continue;
-            };
-            let heard = workspace.last_heartbeat_at;
-            if lock(seen).insert(*id, heard) != Some(heard) {
-                self.drain_soon(*id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends one message. Whether it was answered.
-    async fn deliver(&self, workspace: &Workspace, item: Claimed, claim: Uuid) -> Result<bool> {
-        let began = Instant::now();
-        let sender = Sender::of_kept(item.caller_id, item.sender);
-        let letter =
-            Letter { sender, method: item.method.clone(), request: item.body.clone(), protocol: item.protocol.clone() };
-        let outcome = if workspace.delivery_mode == DeliveryMode::Poll {
-            // It asks for its messages since: there it finds this one.
-            let kept = self.keep_for_poll(workspace, &letter).await;
-            kept.map_err(|error| Failure::Failed { error, delivered: false })
-        } else {
-            self.attempt_under_claim(workspace, &letter, item.id, claim).await
+    /// What the caller is told of a message that waits already, or is on its way: it is not sent beside that.
+    pub(super) async fn kept_already(&self, workspace: &Workspace, letter: &Letter) -> Result<Option<Answer>> {
+        let message_id = letter.request["params"]["message"]["messageId"].as_str();
+        let Some(key) = message_id.filter(|_| self.inner.queues.is_waiting(workspace.id)).map(kept_key) else {
+            return Ok(None);
         };
-        let settled = settle(outcome);
-        let mut row = NewActivity { duration_ms: Some(millis(began.elapsed())), ..self.letter_row(workspace, &letter) };
-        row.id = ActivityId::from_uuid(item.id.as_uuid());
-        if let Settled::Completed(answer) = &settled {
-            row.tool_trace = answer.as_ref().and_then(|kept| kept.tool_trace.clone());
-            row.response_body = answer.as_ref().map(|kept| kept.body.clone());
-        }
-        let ours = self.inner.store.settle_item(item.id, claim, item.attempts, &settled, &row, self.now()).await?;
-        if !ours {
-            tracing::warn!(workspace.id = %workspace.id, queue.id = %item.id, "a message was taken over by another");
-            return Ok(false);
-        }
-        let answer = match settled {
-            Settled::Completed(answer) => answer,
-            Settled::Missed(why) if is_given_up(item.attempts) => {
-                self.end_queued_delegation(item.caller_id, workspace.id, &item.body, Outcome::Failed(why)).await;
-                return Ok(false);
-            }
-            Settled::PutBack(_) | Settled::Missed(_) => return Ok(false),
-        };
-        if workspace.delivery_mode != DeliveryMode::Poll {
-            let outcome = match &answer {
-                Some(kept) => Outcome::of_reply(&kept.body, kept.body.to_string().as_bytes()),
-                None => Outcome::Failed("failed to read agent response".to_owned()),
-            };
-            self.end_queued_delegation(item.caller_id, workspace.id, &item.body, outcome).await;
-        }
-        self.tell_activity(&row);
-        if let Some(kept) = &answer {
-            self.tell_canvas(workspace, &letter, &kept.body, began.elapsed());
-            self.note_usage(workspace.id, kept.used).await;
-        }
-        self.touch_sender(letter.sender.workspace()).await;
-        Ok(true)
-    }
-
-    /// Sends a message, saying again and again that it is on its way.
-    async fn attempt_under_claim(
-        &self,
-        workspace: &Workspace,
-        letter: &Letter,
-        item: QueueId,
-        claim: Uuid,
-    ) -> Result<Answer, Failure> {
-        let lease = self.inner.config.queue_lease;
-        let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut attempt = std::pin::pin!(self.attempt(workspace, letter, Some(self.inner.config.a2a_ceiling), None));
-        loop {
-            tokio::select! {
-                outcome = &mut attempt => return outcome,
-                _ = renew.tick() => {
-                    if let Err(error) = self.inner.store.renew_item(item, claim, self.now()).await {
-                        tracing::warn!(queue.id = %item, error = error.detail(), "a claim could not be renewed");
-                    }
-                }
-            }
+        match self.inner.store.waiting_message(workspace.id, &key).await? {
+            Some(id) => self.queued(workspace.id, id).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -420,32 +287,5 @@ impl ControlPlane {
             ErrorKind::Unavailable => error,
             _ => error.with_message("failed to drop stale items"),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_finished_try_means() {
-        let answer = |status, body: &'static str| Ok(Answer { status, body: body.as_bytes().into(), is_events: false });
-        let failed = |delivered| Err(Failure::Failed { error: Error::invalid("why"), delivered });
-        let rows = [
-            (
-                answer(200, r#"{"result":1}"#),
-                r#"Completed(Some(Kept { body: Object {"result": Number(1)}, tool_trace: None, used: None }))"#,
-            ),
-            (answer(500, r#"{"error":"no"}"#), r#"Missed("500: no")"#),
-            (answer(301, ""), r#"Missed("301")"#),
-            (Err(Failure::Busy("late".to_owned())), r#"PutBack("busy: late")"#),
-            (failed(true), "Completed(None)"),
-            (failed(false), r#"Missed("why")"#),
-        ];
-        for (outcome, expected) in rows {
-            assert_eq!(format!("{:?}", settle(outcome)), expected);
-        }
-        let given_up: Vec<i32> = (1..=6).filter(|attempts| is_given_up(*attempts)).collect();
-        assert_eq!(given_up, [5, 6]);
     }
 }

@@ -8,12 +8,14 @@ mod resume;
 mod run;
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 pub(crate) use self::{
     outcome::Outcome,
     resume::{Begun as BegunDelegation, KeptMessage, LoggedMessage, Orphan, Stranded},
 };
 use crate::{
+    a2a::Answer,
     activity::{Activity, NewActivity, kept_key, preview},
     clock::random_uuid,
     control_plane::ControlPlane,
@@ -90,6 +92,16 @@ impl ControlPlane {
     /// [`ErrorKind::InvalidInput`] for what names no other workspace, [`ErrorKind::PermissionDenied`] where the two may
     /// not talk, [`ErrorKind::Conflict`] for the key of another task, [`ErrorKind::NotFound`] for a removed workspace.
     pub async fn delegate(&self, source: WorkspaceId, request: Delegate) -> Result<Delegated> {
+        self.begin_to_delegate(source, request).await.map(|(delegated, _)| delegated)
+    }
+
+    /// As [`ControlPlane::delegate`], with the task that carries it out where this call began it: it gives what the agent
+    /// was asked and said, as far as it was asked.
+    pub(crate) async fn begin_to_delegate(
+        &self,
+        source: WorkspaceId,
+        request: Delegate,
+    ) -> Result<(Delegated, Option<JoinHandle<Option<Result<Answer>>>>)> {
         if request.task.is_empty() || request.target_id.is_empty() {
             return Err(Error::invalid("invalid delegation request"));
         }
@@ -110,14 +122,15 @@ impl ControlPlane {
         let claim = random_uuid(&*self.inner.entropy);
         match self.inner.store.begin_delegation(&row, &sent, Some(claim)).await? {
             Begun::Now => {}
-            Begun::Earlier(earlier) => return repeat(*earlier, target, &request.task),
+            Begun::Earlier(earlier) => return Ok((repeat(*earlier, target, &request.task)?, None)),
         }
         self.announce(sent);
         self.tell_activity(&row);
         let this = self.clone();
         let begun = id.clone();
-        self.inner.tasks.spawn(async move { this.run_delegation(source, target, begun, request.task).await });
-        Ok(Delegated { id, status: "delegated".to_owned(), target, is_repeat: false })
+        let run = async move { this.run_delegation(source, target, begun, request.task).await };
+        let task = self.inner.tasks.spawn(run);
+        Ok((Delegated { id, status: "delegated".to_owned(), target, is_repeat: false }, Some(task)))
     }
 
     /// Keeps that an agent delegated something by itself.

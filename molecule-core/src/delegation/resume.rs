@@ -156,7 +156,7 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %source, delegation.id = id, "a delegation of a server that died begins");
                 let task = request_body.as_ref().and_then(|body| body["task"].as_str()).unwrap_or_default().to_owned();
                 let this = self.clone();
-                self.inner.tasks.spawn(async move { this.run_delegation(source, target, id, task).await });
+                self.inner.tasks.spawn(async move { this.run_delegation(source, target, id, task).await.map(drop) });
                 Ok(())
             }
             Verdict::End(outcome) => {

@@ -15,15 +15,22 @@ use crate::{
 };
 
 impl ControlPlane {
-    /// Hands the task over and keeps what became of it, saying again and again that this server does.
-    pub(super) async fn run_delegation(&self, source: WorkspaceId, target: WorkspaceId, id: String, task: String) {
+    /// Hands the task over and keeps what became of it, saying again and again that this server does. What the agent said,
+    /// where the task was handed over.
+    pub(super) async fn run_delegation(
+        &self,
+        source: WorkspaceId,
+        target: WorkspaceId,
+        id: String,
+        task: String,
+    ) -> Option<Result<Answer, Error>> {
         let lease = self.inner.config.queue_lease;
         let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut run = std::pin::pin!(self.carry_out(source, target, &id, &task));
         loop {
             tokio::select! {
-                () = &mut run => return,
+                said = &mut run => return said,
                 _ = renew.tick() => {
                     if let Err(error) = self.inner.store.renew_delegation(source, &id, self.now()).await {
                         tracing::warn!(delegation.id = id, error = error.detail(), "a claim could not be renewed");
@@ -33,15 +40,26 @@ impl ControlPlane {
         }
     }
 
-    async fn carry_out(&self, source: WorkspaceId, target: WorkspaceId, id: &str, task: &str) {
+    async fn carry_out(
+        &self,
+        source: WorkspaceId,
+        target: WorkspaceId,
+        id: &str,
+        task: &str,
+    ) -> Option<Result<Answer, Error>> {
         if !self.dispatch(source, target, id).await {
-            return;
+            return None;
         }
         let mut called = self.hand_over(source, target, id, task).await;
-        if may_retry(&called) && self.before_retry().await {
+        if may_retry(&called) {
+            if !self.before_retry().await {
+                // It did not arrive: whoever takes this over may see to it.
+                return Some(called);
+            }
             called = self.hand_over(source, target, id, task).await;
         }
         self.end_delegation(source, target, id, Outcome::of(&called)).await;
+        Some(called)
     }
 
     /// Keeps that the task is on its way, before it is: nobody else begins it from there on. False where it is over, or

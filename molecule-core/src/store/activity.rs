@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::{
     Store, clean,
@@ -31,6 +32,9 @@ statements! {
               request_body, response_body, tool_trace, duration_ms, status, error_detail, delegation_id, \
               idempotency_key, created_at) \
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+    MESSAGES_FROM = "SELECT request_body FROM activity_logs WHERE workspace_id = $1 AND source_id IS NOT DISTINCT FROM $2 \
+                     AND activity_type = 'a2a_receive' AND created_at >= $3 AND response_body IS NULL \
+                     ORDER BY created_at DESC LIMIT 200";
     TIME_OF = "SELECT created_at FROM activity_logs WHERE id = $1 AND workspace_id = $2";
     PRUNE = "DELETE FROM activity_logs WHERE id IN \
              (SELECT id FROM activity_logs WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
@@ -166,6 +170,32 @@ impl Store {
     /// [`NotFound`](crate::error::ErrorKind::NotFound) where there is no such workspace.
     pub(crate) async fn insert_activity(&self, new: &NewActivity) -> Result<DateTime<Utc>> {
         in_transaction!(self.writer(), |tx| { insert_activity!(tx, new).map_err(no_workspace) })
+    }
+
+    /// Writes the row of a message. False where the same one, by its id and all that it says, is there since `since`.
+    ///
+    /// # Errors
+    /// As [`Store::insert_activity`].
+    pub(crate) async fn insert_message(&self, new: &NewActivity, since: DateTime<Utc>) -> Result<bool> {
+        let params = new.request_body.as_ref().map(|request| clean::json(&request["params"]));
+        let names_itself = params.as_ref().is_some_and(|params| params["message"]["messageId"].is_string());
+        in_transaction!(self.writer(), |tx| {
+            if names_itself {
+                let earlier: Vec<Option<Value>> = sqlx::query_scalar(MESSAGES_FROM)
+                    .bind(new.workspace_id)
+                    .bind(new.source_id)
+                    .bind(since)
+                    .fetch_all(&mut *tx)
+                    .await?;
+                let is_it =
+                    |earlier: &Option<Value>| earlier.as_ref().map(|request| &request["params"]) == params.as_ref();
+                if earlier.iter().any(is_it) {
+                    return Ok(false);
+                }
+            }
+            insert_activity!(tx, new).map_err(no_workspace)?;
+            Ok(true)
+        })
     }
 
     /// One page of the log of a workspace.

@@ -342,6 +342,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (12, "protocol", include_str!("../../migrations/sqlite/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/sqlite/0016_runtimes.sql")),
+    (19, "turns", include_str!("../../migrations/sqlite/0019_turns.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -358,6 +359,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (12, "protocol", include_str!("../../migrations/postgres/0012_protocol.sql")),
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/postgres/0016_runtimes.sql")),
+    (19, "turns", include_str!("../../migrations/postgres/0019_turns.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {

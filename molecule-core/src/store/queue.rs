@@ -1,6 +1,7 @@
 //! Messages for agents that had no time. Who claims one alone settles it.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     pool::{Pool, in_transaction, on_pool, statements},
 };
 use crate::{
-    a2a::{ATTEMPTS, Claimed, NewItem, QueueItem, QueueStatus, Settled, is_given_up},
+    a2a::{ATTEMPTS, Claim, Claimed, Enqueued, NewItem, QueueItem, QueueStatus, Settled},
     activity::NewActivity,
     error::{Error, Result},
     id::{ActivityId, QueueId, WorkspaceId},
@@ -19,18 +20,27 @@ use crate::{
 
 statements! {
     ENQUEUE = "INSERT INTO a2a_queue (id, workspace_id, caller_id, priority, body, method, idempotency_key, status, \
-               enqueued_at, expires_at, sender, protocol) \
-               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13 \
+               enqueued_at, expires_at, sender, protocol, claim, dispatched_at, attempts) \
+               SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $12, $13, $14, $15, $16 \
                WHERE EXISTS (SELECT 1 FROM workspaces WHERE id = $2 AND status <> $11) \
                ON CONFLICT (workspace_id, idempotency_key) \
                WHERE idempotency_key IS NOT NULL AND status IN ('queued', 'dispatched') DO NOTHING";
     WAITING_ALREADY = "SELECT id FROM a2a_queue WHERE workspace_id = $1 AND idempotency_key = $2 \
                        AND status IN ('queued', 'dispatched')";
+    /// A message that waits, while its agent has it by another call.
+    TAKE_WAITING = "UPDATE a2a_queue SET status = $3, claim = $4, dispatched_at = $5, attempts = attempts + 1 \
+                    WHERE workspace_id = $1 AND idempotency_key = $2 AND status = 'queued' \
+                    RETURNING id, attempts, busy_tries";
     DEPTH = "SELECT COUNT(*) FROM a2a_queue WHERE workspace_id = $1 AND status = 'queued'";
     COMPLETE = "UPDATE a2a_queue SET status = $3, response_body = $4, completed_at = $5, last_error = NULL, claim = NULL \
                 WHERE id = $1 AND claim = $2";
-    RETURN = "UPDATE a2a_queue SET status = $3, last_error = $4, attempts = $5, dispatched_at = NULL, claim = NULL \
-              WHERE id = $1 AND claim = $2";
+    /// It goes behind those that wait: no message stands in the way of the others.
+    RETURN = "UPDATE a2a_queue SET status = $3, last_error = $4, attempts = $5, busy_tries = $6, put_back_at = $7, \
+              dispatched_at = NULL, claim = NULL WHERE id = $1 AND claim = $2";
+    /// What became of it is up to its agent: nothing finds it by its key any more.
+    GIVE = "UPDATE a2a_queue SET status = $3, response_body = $4, completed_at = $5, last_error = NULL, claim = NULL, \
+            idempotency_key = NULL WHERE id = $1 AND claim = $2";
+    UNLOG = "DELETE FROM activity_logs WHERE id = $1";
     RENEW = "UPDATE a2a_queue SET dispatched_at = $3 WHERE id = $1 AND claim = $2";
     LOG_ANSWER = "UPDATE activity_logs SET response_body = $2, tool_trace = $3, duration_ms = $4, status = $5, \
                   summary = $6 WHERE id = $1";
@@ -61,9 +71,10 @@ macro_rules! claim {
         concat!(
             "UPDATE a2a_queue SET status = $4, claim = $2, dispatched_at = $3, attempts = attempts + 1 \
              WHERE status = 'queued' AND id = (SELECT id FROM a2a_queue WHERE workspace_id = $1 AND status = 'queued' \
-             AND (expires_at IS NULL OR expires_at > $3) ORDER BY priority DESC, enqueued_at, id LIMIT 1",
+             AND (expires_at IS NULL OR expires_at > $3) \
+             ORDER BY priority DESC, COALESCE(put_back_at, enqueued_at), id LIMIT 1",
             $lock,
-            ") RETURNING id, caller_id, sender, protocol, body, method, attempts"
+            ") RETURNING id, caller_id, sender, protocol, body, method, attempts, busy_tries"
         )
     };
 }
@@ -87,15 +98,18 @@ pub(super) mod postgres {
 }
 
 impl Store {
-    /// Keeps a message, and `row` in the log with it. Gives its id, and whether it is new: one with the same key that
-    /// waits or is on its way stands for it.
+    /// Keeps a message, and `row` in the log with it. One with the same key that waits or is on its way stands for it.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) where the workspace is gone.
-    pub(crate) async fn enqueue(&self, new: &NewItem, row: &NewActivity) -> Result<(QueueId, bool)> {
-        // Between the two statements the other one may have been answered; then this one is kept after all.
+    pub(crate) async fn enqueue(&self, new: &NewItem, row: &NewActivity) -> Result<Enqueued> {
+        let key = new.idempotency_key.as_deref().map(|key| clean::text(key).into_owned());
+        let status = if new.claim.is_some() { QueueStatus::Dispatched } else { QueueStatus::Queued };
+        let attempts = i32::from(new.claim.is_some());
+        let held = |id, attempts, busy_tries| new.claim.map(|claim| Claim { item: id, claim, attempts, busy_tries });
+        // Between two statements the other one may have been answered; then this one is kept after all.
         for _ in 0..3 {
-            let kept: Option<(QueueId, bool)> = in_transaction!(self.writer(), |tx| {
+            let kept: Option<Enqueued> = in_transaction!(self.writer(), |tx| {
                 let done = sqlx::query(ENQUEUE)
                     .bind(new.id)
                     .bind(new.workspace_id)
@@ -103,31 +117,57 @@ impl Store {
                     .bind(new.priority)
                     .bind(clean::json(&new.body))
                     .bind(clean::text(&new.method).into_owned())
-                    .bind(new.idempotency_key.as_deref().map(|key| clean::text(key).into_owned()))
-                    .bind(QueueStatus::Queued)
+                    .bind(&key)
+                    .bind(status)
                     .bind(new.enqueued_at)
                     .bind(new.expires_at)
                     .bind(Status::Removed)
                     .bind(new.sender)
                     .bind(new.protocol.as_deref())
+                    .bind(new.claim)
+                    .bind(new.claim.map(|_| new.enqueued_at))
+                    .bind(attempts)
                     .execute(&mut *tx)
                     .await?;
                 if done.rows_affected() == 1 {
                     insert_activity!(tx, row).map_err(no_workspace)?;
-                    return Ok(Some((new.id, true)));
+                    return Ok(Some(Enqueued { id: new.id, is_new: true, claim: held(new.id, attempts, 0) }));
+                }
+                if new.claim.is_some() {
+                    let taken: Option<(QueueId, i32, i32)> = sqlx::query_as(TAKE_WAITING)
+                        .bind(new.workspace_id)
+                        .bind(&key)
+                        .bind(QueueStatus::Dispatched)
+                        .bind(new.claim)
+                        .bind(new.enqueued_at)
+                        .fetch_optional(&mut *tx)
+                        .await?;
+                    if let Some((id, attempts, busy_tries)) = taken {
+                        return Ok(Some(Enqueued { id, is_new: false, claim: held(id, attempts, busy_tries) }));
+                    }
                 }
                 let there: Option<QueueId> = sqlx::query_scalar(WAITING_ALREADY)
                     .bind(new.workspace_id)
-                    .bind(new.idempotency_key.as_deref().map(|key| clean::text(key).into_owned()))
+                    .bind(&key)
                     .fetch_optional(&mut *tx)
                     .await?;
-                Ok(there.map(|id| (id, false)))
+                Ok(there.map(|id| Enqueued { id, is_new: false, claim: None }))
             })?;
             if let Some(kept) = kept {
                 return Ok(kept);
             }
         }
         Err(Error::not_found("workspace not found"))
+    }
+
+    /// The message of that key which waits or is on its way.
+    pub(crate) async fn waiting_message(&self, of: WorkspaceId, key: &str) -> Result<Option<QueueId>> {
+        let key = clean::text(key).into_owned();
+        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(WAITING_ALREADY)
+            .bind(of)
+            .bind(&key)
+            .fetch_optional(p)
+            .await)?)
     }
 
     /// How many messages wait for an agent.
@@ -155,55 +195,61 @@ impl Store {
     }
 
     /// Says that a message is still on its way.
-    pub(crate) async fn renew_item(&self, id: QueueId, claim: Uuid, now: DateTime<Utc>) -> Result<()> {
-        on_pool!(self.writer(), |p| sqlx::query(RENEW).bind(id).bind(claim).bind(now).execute(p).await.map(drop))?;
+    pub(crate) async fn renew_item(&self, claim: Claim, now: DateTime<Utc>) -> Result<()> {
+        on_pool!(self.writer(), |p| sqlx::query(RENEW)
+            .bind(claim.item)
+            .bind(claim.claim)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(drop))?;
         Ok(())
     }
 
     /// Keeps how a try ended, and with an answer what `row` says in the log. False where the claim is not held any more.
     pub(crate) async fn settle_item(
         &self,
-        id: QueueId,
-        claim: Uuid,
-        attempts: i32,
+        claim: Claim,
         settled: &Settled,
         row: &NewActivity,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let (status, attempts, said) = match settled {
-            Settled::Completed(_) => (QueueStatus::Completed, attempts, None),
-            Settled::PutBack(why) => (QueueStatus::Queued, attempts - 1, Some(clean::text(why).into_owned())),
-            Settled::Missed(why) => {
-                let status = if is_given_up(attempts) { QueueStatus::Failed } else { QueueStatus::Queued };
-                (status, attempts, Some(clean::text(why).into_owned()))
-            }
+        let (status, attempts, busy, why) = match settled {
+            Settled::Completed(_) => return self.complete_item(claim, row, now).await,
+            Settled::PutBack(why) => (QueueStatus::Queued, claim.attempts - 1, 1, why),
+            Settled::Missed(why) => (QueueStatus::Queued, claim.attempts, 0, why),
+            Settled::GivenUp(why) => (QueueStatus::Failed, claim.attempts, 0, why),
         };
+        let done = on_pool!(self.writer(), |p| sqlx::query(RETURN)
+            .bind(claim.item)
+            .bind(claim.claim)
+            .bind(status)
+            .bind(clean::text(why).into_owned())
+            .bind(attempts)
+            .bind(claim.busy_tries + busy)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(done == 1)
+    }
+
+    async fn complete_item(&self, claim: Claim, row: &NewActivity, now: DateTime<Utc>) -> Result<bool> {
         let answer = row.response_body.as_ref().map(clean::json);
         let trace = row.tool_trace.as_ref().map(clean::json);
         let summary = row.summary.as_deref().map(|text| clean::text(text).into_owned());
         in_transaction!(self.writer(), |tx| {
-            if status != QueueStatus::Completed {
-                let done = sqlx::query(RETURN)
-                    .bind(id)
-                    .bind(claim)
-                    .bind(status)
-                    .bind(&said)
-                    .bind(attempts)
-                    .execute(&mut *tx)
-                    .await?;
-                return Ok(done.rows_affected() == 1);
-            }
             let done = sqlx::query(COMPLETE)
-                .bind(id)
-                .bind(claim)
-                .bind(status)
+                .bind(claim.item)
+                .bind(claim.claim)
+                .bind(QueueStatus::Completed)
                 .bind(&answer)
                 .bind(now)
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 1 {
                 sqlx::query(LOG_ANSWER)
-                    .bind(ActivityId::from_uuid(id.as_uuid()))
+                    .bind(ActivityId::from_uuid(claim.item.as_uuid()))
                     .bind(&answer)
                     .bind(&trace)
                     .bind(row.duration_ms)
@@ -213,6 +259,33 @@ impl Store {
                     .await?;
             }
             Ok(done.rows_affected() == 1)
+        })
+    }
+
+    /// Gives a message to an agent that reads its log: `row` takes the place of the one from when it was kept. False where
+    /// the claim is not held any more.
+    pub(crate) async fn give_to_poller(
+        &self,
+        claim: Claim,
+        row: &NewActivity,
+        told: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        in_transaction!(self.writer(), |tx| {
+            let done = sqlx::query(GIVE)
+                .bind(claim.item)
+                .bind(claim.claim)
+                .bind(QueueStatus::Completed)
+                .bind(told)
+                .bind(now)
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 0 {
+                return Ok(false);
+            }
+            sqlx::query(UNLOG).bind(ActivityId::from_uuid(claim.item.as_uuid())).execute(&mut *tx).await?;
+            insert_activity!(tx, row).map_err(no_workspace)?;
+            Ok(true)
         })
     }
 

@@ -2,28 +2,22 @@
 //!
 //! They go the way of every other call: through the proxy, the delegations, the log and the budget.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
+use tokio::task::JoinError;
 
 use super::{
     Arguments, Definition, Place,
     reply::{self, Reply},
 };
 use crate::{
-    a2a::{Call, Sender},
     activity::Activity,
-    clock::random_uuid,
     control_plane::ControlPlane,
-    delegation::Delegate,
+    delegation::{Delegate, Delegated},
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
     memory::{NewMemory, Recall, Scope},
     workspace::lifecycle::gone_is_not_found,
 };
-
-/// How long a client waits for the reply to a task before it is told that the reply comes later.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The one tool that speaks to people, and has to be allowed.
 const TO_USER: &str = "send_message_to_user";
@@ -65,26 +59,28 @@ impl ControlPlane {
 
     async fn delegate_task(&self, id: WorkspaceId, arguments: &Arguments) -> Result<String> {
         let (target, task) = self.assignment(id, arguments).await?;
-        let message_id = random_uuid(&*self.inner.entropy).to_string();
-        let message = json!({"role": "user", "messageId": message_id, "parts": [{"kind": "text", "text": task}]});
-        let request =
-            json!({"jsonrpc": "2.0", "id": message_id, "method": "message/send", "params": {"message": message}});
-        let call = Call {
-            target,
-            sender: Sender::Workspace(id),
-            body: request.to_string().into(),
-            protocol: None,
-            deadline: Some(Some(PATIENCE)),
+        // A delegation like any other, so that a reply which comes late is kept for who asked.
+        let delegate = Delegate { target_id: target.to_string(), task: task.to_owned(), idempotency_key: None };
+        let (Delegated { id: task_id, .. }, run) = self.begin_to_delegate(id, delegate).await?;
+        let ask_later =
+            format!("Do not send it again: check_task_status with task_id {task_id} tells what became of it.");
+        let ended = |cause: Option<JoinError>| {
+            let error = Error::new(ErrorKind::Unavailable, "the task was not handed over: the server is stopping");
+            cause.into_iter().fold(error, Error::caused_by)
         };
-        let answer = self.call(call).await?;
+        let run = run.ok_or_else(|| ended(None))?;
+        let Ok(called) = tokio::time::timeout(self.config().tool_patience, run).await else {
+            return Ok(format!("Queued: the other workspace has the task and is at work on it still. {ask_later}"));
+        };
+        let answer = called.map_err(|error| ended(Some(error)))?.ok_or_else(|| ended(None))??;
         let failed = |text: String| Error::new(ErrorKind::Upstream, text);
         let said = serde_json::from_slice(&answer.body)
             .map_err(|error| failed("the agent's answer is no JSON".to_owned()).caused_by(error))?;
         match reply::read(&said) {
             Reply::Text(text) if answer.status < 300 => Ok(text),
-            Reply::Queued => Ok("Queued: the other workspace is busy or asks for its messages, and will be given the \
-                                 task. Do not send it again; its reply comes to you as a message."
-                .to_owned()),
+            Reply::Queued => Ok(format!(
+                "Queued: the other workspace is busy or asks for its messages, and will be given the task. {ask_later}"
+            )),
             Reply::Error(text) => Err(failed(text)),
             Reply::Text(_) => Err(failed(format!("the agent answered with status {}", answer.status))),
         }

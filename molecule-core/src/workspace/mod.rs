@@ -141,4 +141,9 @@ impl Workspace {
     pub fn is_external(&self) -> bool {
         self.runtime == EXTERNAL_RUNTIME
     }
+
+    /// Whether its agent says to have spent what it may.
+    pub fn has_spent_its_budget(&self) -> bool {
+        self.budget_limit.is_some_and(|limit| self.monthly_spend >= limit)
+    }
 }

@@ -26,6 +26,10 @@ pub(crate) enum Act {
     Hang,
     /// Closes the connection without a word.
     Close,
+    /// As `Close` for a message of this id, `Answer` with 200 for others.
+    CloseOn(&'static str, String),
+    /// As `Answer` with 200, once it is told to.
+    WhenTold(Arc<Notify>, String),
     /// Sends the head of an answer with this status, and closes.
     CloseAfterHead(u16),
     /// Promises more than it sends.
@@ -92,6 +96,7 @@ impl Agent {
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let Some(body) = read_request(&mut stream).await else { return };
     let request: Value = serde_json::from_slice(&body).expect("control planes send JSON");
+    let message_id = request["params"]["message"]["messageId"].as_str().map(str::to_owned);
     shared.seen.lock().unwrap().push(request);
     let act = shared.script.lock().unwrap().pop_front().or_else(|| shared.then.lock().unwrap().clone());
     let head = |status: u16, length: usize| {
@@ -112,6 +117,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         }
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
         Act::Close => {}
+        Act::CloseOn(id, _) if message_id.as_deref() == Some(id) => {}
+        Act::CloseOn(_, body) => drop(stream.write_all((head(200, body.len()) + &body).as_bytes()).await),
+        Act::WhenTold(go_on, body) => {
+            go_on.notified().await;
+            drop(stream.write_all((head(200, body.len()) + &body).as_bytes()).await);
+        }
         Act::CloseAfterHead(status) => drop(stream.write_all(head(status, 10).as_bytes()).await),
         Act::LieAboutLength(body) => drop(stream.write_all((head(200, body.len() + 7) + &body).as_bytes()).await),
         Act::Events { first, others, go_on, ends } => {

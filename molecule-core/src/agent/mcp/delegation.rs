@@ -55,8 +55,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let said = answer.json().map(|json| reply::read(&json));
     match said {
         Some(Reply::Queued) if answer.status.is_success() => Ok(format!(
-            "Queued: {name} is busy or asks for its messages, and will be given the task. Do not send it again; its reply \
-             comes to you as a message."
+            "Queued: {name} is busy or asks for its messages, and will be given the task. Do not send it again."
         )),
         Some(Reply::Text(text)) if answer.status.is_success() => Ok(text),
         Some(Reply::Error(error)) if answer.status.is_success() => Err(failed("Agent", &error)),
