@@ -73,6 +73,10 @@ impl LocalProvisioner for Toy {
         CAPABILITY
     }
 
+    async fn prepare(&self, _: &StartSpec) -> Result<()> {
+        Ok(())
+    }
+
     async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {
         let outside = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
         if let Some(file) = spec.files.iter().find(|file| outside(&file.path)) {

@@ -35,6 +35,8 @@ pub struct Config {
     pub external_silence: Duration,
     /// How long any other workspace may be silent.
     pub managed_silence: Duration,
+    /// How long a backend may take to fetch what a start needs, such as an image. That does not count as part of the try.
+    pub prepare_timeout: Duration,
     /// How long a try at bringing a workspace up may take, for every runtime.
     pub provision_timeout: Option<Duration>,
     /// How long events are kept that do not tell how a workspace or its agent came and went; for good where it says
@@ -100,6 +102,7 @@ impl Default for Config {
             templates: Templates::default(),
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),
+            prepare_timeout: Duration::from_secs(15 * 60),
             provision_timeout: None,
             event_retention: None,
             event_tick: Duration::from_secs(60 * 60),

@@ -14,20 +14,23 @@ use std::{
 
 use async_trait::async_trait;
 use molecule_core::{
-    ControlPlane,
+    ControlPlane, Error, ErrorKind,
+    config::Config,
     error::Result,
     id::WorkspaceId,
     provisioner::{
         ControlPlaneProvisioner, Instance, StartSpec,
         remote::{RemoteConfig, RemoteProvisioner},
     },
-    store::Store,
+    store::{Store, gate},
     testing::{
-        MockControlPlaneProvisioner,
+        MockControlPlaneProvisioner, Sweep,
         provisioner_suite::{Fixture, machines},
+        sweep,
     },
     workspace::{Access, CreateWorkspace, Status},
 };
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -203,6 +206,20 @@ struct Slow {
     may_start: Semaphore,
     given_back: Mutex<Vec<String>>,
     gave_back: Semaphore,
+    /// How often it does not give a machine back.
+    refusals: Mutex<usize>,
+}
+
+impl Slow {
+    fn new(refusals: usize) -> Arc<Self> {
+        Arc::new(Self {
+            asked: Semaphore::new(0),
+            may_start: Semaphore::new(0),
+            given_back: Mutex::default(),
+            gave_back: Semaphore::new(0),
+            refusals: Mutex::new(refusals),
+        })
+    }
 }
 
 #[async_trait]
@@ -214,6 +231,15 @@ impl ControlPlaneProvisioner for Slow {
     }
 
     async fn stop(&self, _: WorkspaceId, instance_id: &str) -> Result<()> {
+        let refuses = {
+            let mut refusals = self.refusals.lock().unwrap();
+            let refuses = *refusals > 0;
+            *refusals = refusals.saturating_sub(1);
+            refuses
+        };
+        if refuses {
+            return Err(Error::new(ErrorKind::Upstream, "unexpected 500"));
+        }
         self.given_back.lock().unwrap().push(instance_id.to_owned());
         self.gave_back.add_permits(1);
         Ok(())
@@ -230,7 +256,12 @@ impl ControlPlaneProvisioner for Slow {
 
 async fn control_plane(backend: Arc<dyn ControlPlaneProvisioner>) -> ControlPlane {
     let store = Store::connect("sqlite::memory:").await.unwrap();
-    ControlPlane::builder(store).control_plane_backend(backend).build().unwrap()
+    let config = Config {
+        provision_timeout: Some(Duration::from_millis(100)),
+        restart_stop_backoff: Duration::from_millis(1),
+        ..Config::default()
+    };
+    ControlPlane::builder(store).config(config).control_plane_backend(backend).build().unwrap()
 }
 
 fn coder() -> CreateWorkspace {
@@ -243,12 +274,7 @@ async fn soon(semaphore: &Semaphore) {
 
 #[tokio::test]
 async fn a_machine_that_comes_up_after_its_workspace_was_removed_is_given_back() {
-    let machines = Arc::new(Slow {
-        asked: Semaphore::new(0),
-        may_start: Semaphore::new(0),
-        given_back: Mutex::default(),
-        gave_back: Semaphore::new(0),
-    });
+    let machines = Slow::new(0);
     let control_plane = control_plane(machines.clone()).await;
     let id = control_plane.create(coder()).await.unwrap().workspace.id;
     soon(&machines.asked).await;
@@ -260,6 +286,54 @@ async fn a_machine_that_comes_up_after_its_workspace_was_removed_is_given_back()
     assert!(control_plane.shut_down(PATIENCE).await);
     assert_eq!(*machines.given_back.lock().unwrap(), ["i-late"]);
     assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().status, Status::Removed);
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_up_too_late_is_asked_for_until_it_is_given_back() {
+    // Three tries at once, and one of the sweep.
+    let machines = Slow::new(4);
+    let control_plane = control_plane(machines.clone()).await;
+    let id = control_plane.create(coder()).await.unwrap().workspace.id;
+    soon(&machines.asked).await;
+    let failed = async {
+        while control_plane.workspace(id).await.unwrap().unwrap().status != Status::Failed {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, failed).await.expect("nobody waits for ever");
+    machines.may_start.add_permits(1);
+    assert!(control_plane.shut_down(PATIENCE).await);
+    assert_eq!(*machines.refusals.lock().unwrap(), 1);
+    for _ in 0..3 {
+        sweep(&control_plane, Sweep::Machines).await.unwrap();
+    }
+    assert_eq!(*machines.given_back.lock().unwrap(), ["i-late"], "once, and then it is forgotten");
+}
+
+#[tokio::test]
+async fn the_word_of_whoever_watches_machines_is_kept_or_refused() {
+    let machines = Slow::new(0);
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    let control_plane = ControlPlane::builder(store).control_plane_backend(machines.clone()).build().unwrap();
+    let id = control_plane.create(coder()).await.unwrap().workspace.id;
+    soon(&machines.asked).await;
+    machines.may_start.add_permits(1);
+    let pool = gate::sqlite(control_plane.store()).expect("it is SQLite");
+    let trigger =
+        "CREATE TRIGGER broken BEFORE UPDATE OF last_sample_error ON workspaces BEGIN SELECT RAISE(ABORT, 'no'); END";
+    sqlx::query(trigger).execute(pool).await.unwrap();
+    let error = control_plane.bootstrap_failed(id, "no disk", "log").await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unexpected, "db update failed"));
+    sqlx::query("DROP TRIGGER broken").execute(pool).await.unwrap();
+    assert!(control_plane.bootstrap_failed(id, " ", "last line").await.unwrap());
+    let row = control_plane.workspace(id).await.unwrap().unwrap();
+    let generic = "the machine did not come up — its console says why";
+    assert_eq!((row.status, row.last_sample_error.as_deref()), (Status::Failed, Some(generic)));
+    let events = control_plane.events(Some(id), 1).await.unwrap();
+    let expected = json!({"error": generic, "log_tail": "last line", "source": "bootstrap_watcher"});
+    assert_eq!(events[0].payload, Some(expected));
+    assert!(!control_plane.bootstrap_failed(id, "no disk", "log").await.unwrap(), "it waits for nothing any more");
+    assert!(control_plane.shut_down(PATIENCE).await);
 }
 
 #[tokio::test]

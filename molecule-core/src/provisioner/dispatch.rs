@@ -3,34 +3,27 @@
 //! The entry is logged before anything else, a panic is contained, and every failure goes through one path that is
 //! guarded by the try it belongs to: a late result of an earlier try changes nothing.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, resume_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{ControlPlaneProvisioner, Instance, StartSpec, Workload, prepare, stop::Source};
+use super::{Workload, stop::Source};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     events::EventKind,
     id::{AttemptId, WorkspaceId},
-    identity,
     templates::ConfigSource,
-    workspace::{Status, Workspace, restart_context::RestartContext},
+    workspace::{Status, Workspace},
 };
 
 /// How often a workload that has not reported in yet is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// One try at bringing a workspace up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     /// The workspace as it was when the try began.
     pub(crate) workspace: Workspace,
@@ -60,8 +53,7 @@ impl ControlPlane {
             let outcome = AssertUnwindSafe(this.run(&job, &given_up)).catch_unwind().await;
             let failure = outcome.unwrap_or_else(|panic| Err(from_panic(&*panic))).err();
             if let Some(failure) = failure {
-                let extra = failure.members().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-                this.fail_attempt(id, job.attempt, &failure, false, Value::Object(extra)).await;
+                this.fail_job(&job, &failure, "").await;
             }
             this.inner.attempts.end(id, job.attempt);
         });
@@ -75,25 +67,16 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %id, attempt = %job.attempt, "superseded before it started");
                 return Ok(());
             };
-            let deadline = self.inner.config.provision_timeout_for(&job.workspace.runtime);
-            let brought_up = tokio::select! {
-                brought_up = tokio::time::timeout(deadline, self.bring_up(job, &workspace)) => brought_up,
+            let waits = tokio::select! {
+                waits = self.bring_up(job, &workspace) => waits?,
                 () = given_up.cancelled() => {
                     tracing::info!(workspace.id = %id, attempt = %job.attempt, "given up for something newer");
-                    self.discard(id, None).await;
+                    self.discard(job, None).await;
                     return Ok(());
                 }
             };
-            match brought_up {
-                Ok(result) => result?,
-                Err(_) => {
-                    // What was given up half-way may have left something behind.
-                    self.discard(id, None).await;
-                    return Err(Error::new(
-                        ErrorKind::Upstream,
-                        format!("workspace start failed: the backend did not answer within {} s", deadline.as_secs()),
-                    ));
-                }
+            if !waits {
+                return Ok(());
             }
         }
         self.inner.attempts.asked(id, job.attempt);
@@ -105,107 +88,6 @@ impl ControlPlane {
     async fn current(&self, job: &Job) -> Result<Option<Workspace>> {
         let row = self.inner.store.workspace(job.workspace.id).await?;
         Ok(row.filter(|row| row.status == Status::Provisioning && row.provision_attempt == Some(job.attempt)))
-    }
-
-    async fn has_config(&self, id: WorkspaceId) -> Result<bool> {
-        match &self.inner.backend {
-            Backend::Local { provisioner, .. } if provisioner.capability().volumes => {
-                provisioner.volume_has_file(id, prepare::CONFIG_FILE).await.map_err(start_failed)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    async fn bring_up(&self, job: &Job, workspace: &Workspace) -> Result<()> {
-        if let Some(source) = job.restart {
-            self.stop_for_restart(workspace, source).await;
-        }
-        let (kept, issued) = identity::issue(workspace.id, Some(job.attempt), &*self.inner.entropy, self.now());
-        let env = self.environment(workspace).await?;
-        // What its user made of an earlier configuration survives.
-        let holds = job.config == ConfigSource::Keep && self.has_config(workspace.id).await?;
-        let files = self.config_files(workspace, &job.config, holds, &env).await?;
-        let mut spec = prepare::spec(workspace, env, files, &self.inner.config, &issued.token);
-        spec.reset_session = job.reset_session;
-        let names = spec.env.keys().cloned().collect();
-        let (url, instance) = match &self.inner.backend {
-            Backend::None => return Err(super::no_backend()),
-            Backend::Local { provisioner, .. } => {
-                let secret = self.rotate_inbound_secret(workspace.id).await?;
-                spec.files.push(prepare::inbound_secret_file(&secret));
-                // Just before the start: a start that never comes leaves the old credential alone.
-                self.inner.store.replace_tokens(&kept).await?;
-                (provisioner.start(&spec).await.map_err(start_failed)?, None)
-            }
-            Backend::ControlPlane(provisioner) => {
-                // The token is issued by the register call that the machine makes without one.
-                self.inner.store.revoke_tokens(workspace.id, self.now()).await?;
-                // The machine hears of it when it registers.
-                self.rotate_inbound_secret(workspace.id).await?;
-                // What the control plane said is for the log.
-                let failed = |error: Error| Error::new(error.kind(), "provisioning failed").caused_by(error);
-                (None, Some(self.start_machine(provisioner, spec).await.map_err(failed)?.instance_id))
-            }
-        };
-        let assigned =
-            self.inner.store.assign(workspace.id, job.attempt, url.as_deref(), instance.as_deref(), self.now()).await;
-        let kept = match assigned {
-            Ok(kept) => kept,
-            Err(error) => {
-                // Nobody would ever find again what was started.
-                self.discard(workspace.id, instance.as_deref()).await;
-                return Err(error);
-            }
-        };
-        if kept {
-            tracing::info!(workspace.id = %workspace.id, attempt = %job.attempt, "started; waiting for the agent");
-            if job.restart.is_some() {
-                let context = RestartContext {
-                    restarted_at: workspace.provision_started_at.unwrap_or_else(|| self.now()),
-                    heard_before: workspace.last_heartbeat_at,
-                    env: names,
-                };
-                self.tell_of_restart(workspace, job.attempt, context);
-            }
-        } else {
-            tracing::warn!(workspace.id = %workspace.id, attempt = %job.attempt, "superseded; stopping what it started");
-            self.discard(workspace.id, instance.as_deref()).await;
-        }
-        Ok(())
-    }
-
-    /// Asks for a machine, and sees the call through also where nobody waits for it any more: a machine whose name
-    /// was not heard could never be given back.
-    async fn start_machine(&self, provisioner: &Arc<dyn ControlPlaneProvisioner>, spec: StartSpec) -> Result<Instance> {
-        let (this, provisioner) = (self.clone(), Arc::clone(provisioner));
-        let (tell, told) = oneshot::channel();
-        let call = self.inner.tasks.spawn(async move {
-            if let Err(Ok(Instance { instance_id })) = tell.send(provisioner.start(&spec).await) {
-                tracing::warn!(workspace.id = %spec.workspace_id, "a machine came up that nobody waits for any more");
-                this.discard(spec.workspace_id, Some(&instance_id)).await;
-            }
-        });
-        match told.await {
-            Ok(started) => started,
-            Err(_) => match call.await {
-                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-                _ => Err(Error::new(ErrorKind::Unexpected, "the call to the control plane ended without an answer")),
-            },
-        }
-    }
-
-    /// Stops what a try started that was superseded or given up, and clears its storage where the workspace is gone.
-    async fn discard(&self, id: WorkspaceId, instance: Option<&str>) {
-        let discard = async {
-            self.inner.backend.stop(id, instance).await?;
-            match self.inner.store.workspace(id).await? {
-                Some(row) if row.status != Status::Removed => Ok(()),
-                _ => self.inner.backend.clear(id).await,
-            }
-        };
-        if let Err(error) = discard.await {
-            tracing::error!(workspace.id = %id, error = error.detail(), "a workload that nobody wants was left behind");
-        }
     }
 
     /// Looks at what was started until its agent reports in, so that one that ends at once is not waited for.
@@ -228,41 +110,50 @@ impl ControlPlane {
         }
     }
 
-    /// The one failure path: the row, the log and the event. Without effect when `attempt` is over.
-    ///
-    /// An agent that `may_still_come` keeps its address, so that it can be called when it does.
+    /// Fails what `job` tried, whose agent is called at `address` from now on; nowhere where that is empty.
+    pub(super) async fn fail_job(&self, job: &Job, failure: &Error, address: &str) {
+        let extra = failure.members().iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.fail_attempt(job.workspace.id, job.attempt, failure, Some(address), Value::Object(extra)).await;
+    }
+
+    /// As [`ControlPlane::try_to_fail`], for those who can do nothing about a failure that could not be kept.
     pub(crate) async fn fail_attempt(
         &self,
         id: WorkspaceId,
         attempt: AttemptId,
         failure: &Error,
-        may_still_come: bool,
+        address: Option<&str>,
         extra: Value,
-    ) -> bool {
+    ) {
+        if let Err(error) = self.try_to_fail(id, attempt, failure, address, extra).await {
+            tracing::error!(workspace.id = %id, error = error.detail(), "the failure could not be kept");
+        }
+    }
+
+    /// The one failure path: the row, the log and the event. False, and without effect, when `attempt` is over.
+    ///
+    /// An agent that may still come keeps its address, so that it can be called when it does: none is given then to replace
+    /// it.
+    pub(crate) async fn try_to_fail(
+        &self,
+        id: WorkspaceId,
+        attempt: AttemptId,
+        failure: &Error,
+        address: Option<&str>,
+        extra: Value,
+    ) -> Result<bool> {
         tracing::error!(workspace.id = %id, attempt = %attempt, error = failure.detail(), "provisioning failed");
         let mut payload = json!({"error": failure.message()});
         if let (Some(payload), Value::Object(extra)) = (payload.as_object_mut(), extra) {
             payload.extend(extra);
         }
         let event = self.event(EventKind::WorkspaceProvisionFailed, id, payload);
-        let step = Status::Provisioning.to(Status::Failed);
-        let kept = match step {
-            Ok(step) => {
-                self.inner.store.fail_attempt(id, step, attempt, failure.message(), may_still_come, &event).await
-            }
-            Err(error) => Err(error),
-        };
-        match kept {
-            Ok(true) => {
-                self.announce(event);
-                true
-            }
-            Ok(false) => false,
-            Err(error) => {
-                tracing::error!(workspace.id = %id, error = error.detail(), "the failure could not be kept");
-                false
-            }
+        let step = Status::Provisioning.to(Status::Failed)?;
+        let kept = self.inner.store.fail_attempt(id, step, attempt, failure.message(), address, &event).await?;
+        if kept {
+            self.announce(event);
         }
+        Ok(kept)
     }
 }
 
@@ -282,11 +173,6 @@ pub(crate) fn ended_before_it_registered(workload: Workload) -> Error {
         ErrorKind::Upstream,
         format!("the agent ended{code} before it registered — its log says why (molecule logs)"),
     )
-}
-
-fn start_failed(error: Error) -> Error {
-    let text = format!("workspace start failed: {}", error.message());
-    error.with_message(text)
 }
 
 /// A fixed text for callers: what a panic says may hold anything. The panic hook has logged it with its trace.

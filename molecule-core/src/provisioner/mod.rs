@@ -10,6 +10,7 @@ pub mod docker;
 pub mod process;
 
 pub(crate) mod attempts;
+mod bring_up;
 pub(crate) mod dispatch;
 pub mod env;
 pub mod files;
@@ -63,7 +64,7 @@ impl Capability {
 pub fn no_backend() -> Error {
     Error::new(
         ErrorKind::Unavailable,
-        "no provisioning backend available — start a Docker daemon, or choose one with --provisioner",
+        "no provisioning backend available — start a Docker daemon, name a control plane, or choose with --provisioner",
     )
     .with_retry(crate::error::Retry::Never)
 }
@@ -133,6 +134,17 @@ impl Debug for ConfigFile {
 pub trait LocalProvisioner: Debug + Send + Sync + 'static {
     /// What this backend can do.
     fn capability(&self) -> Capability;
+
+    /// Fetches what a start of the workspace needs and may take long to come by, such as its image.
+    ///
+    /// It is asked for before each start. A start of what was not prepared fetches what it needs itself.
+    ///
+    /// # Behavior
+    /// - What runs is left alone.
+    ///
+    /// # Errors
+    /// As [`LocalProvisioner::start`], which is not asked for then.
+    async fn prepare(&self, spec: &StartSpec) -> Result<()>;
 
     /// Starts the workspace and gives the URL under which this process can call its agent.
     ///

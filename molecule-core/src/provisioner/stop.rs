@@ -16,13 +16,15 @@ use crate::{
 /// How often a machine is asked back before a restart goes on without.
 const TRIES: u32 = 3;
 
-/// What a new try at bringing a workspace up is begun for.
+/// Why a machine is asked back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Somebody asked for it.
     Restart,
     /// The control plane itself found that it has to be.
     AutoRestart,
+    /// Nobody waits any more for what the try brought up.
+    GivenUp,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
         match self {
             Self::Restart => "Restart",
             Self::AutoRestart => "Auto-restart",
+            Self::GivenUp => "Given-up",
         }
     }
 }
@@ -124,6 +127,8 @@ impl ControlPlane {
                 let base = self.inner.config.restart_stop_backoff;
                 if stop_with_retry(&**provisioner, workspace.id, instance, source, base).await {
                     self.forget_instance(workspace.id, instance).await;
+                } else {
+                    self.note_left(workspace.id, instance).await;
                 }
             }
             (backend, _) => {
@@ -132,6 +137,28 @@ impl ControlPlane {
                     tracing::error!(workspace.id = %id, error = error.detail(), "could not stop before a restart");
                 }
             }
+        }
+    }
+
+    /// Gives a machine back that no row names.
+    pub(super) async fn give_back(
+        &self,
+        provisioner: &dyn ControlPlaneProvisioner,
+        id: WorkspaceId,
+        instance: &str,
+        source: Source,
+    ) {
+        let base = self.inner.config.restart_stop_backoff;
+        let stopping = stop_with_retry(provisioner, id, instance, source, base);
+        if !tokio::time::timeout(self.inner.config.delete_budget, stopping).await.unwrap_or(false) {
+            self.note_left(id, instance).await;
+        }
+    }
+
+    /// Notes a machine for the sweep, which asks for it back until it is given back.
+    async fn note_left(&self, id: WorkspaceId, instance: &str) {
+        if let Err(error) = self.inner.store.note_left_machine(id, instance, self.now()).await {
+            tracing::error!(workspace.id = %id, instance, error = error.detail(), "a machine that is left is not noted");
         }
     }
 

@@ -15,9 +15,9 @@ use crate::{
 };
 
 statements! {
-    /// Forgets the address and the try: what a start that is still under way brings up belongs to nobody.
-    HALT = "UPDATE workspaces SET status = $3, url = '', provision_attempt = NULL, updated_at = $4 \
-            WHERE id = $1 AND status = $2";
+    /// Forgets the address, the try and what its agent worked on: what a start that is still under way brings up belongs to nobody.
+    HALT = "UPDATE workspaces SET status = $3, url = '', provision_attempt = NULL, active_tasks = 0, \
+            current_task = '', updated_at = $4 WHERE id = $1 AND status = $2";
     /// As HALT, but only of an idle agent, unless forced.
     CLAIM_FOR_HIBERNATION = "UPDATE workspaces SET status = $3, url = '', provision_attempt = NULL, updated_at = $4 \
                              WHERE id = $1 AND status = $2 AND ($5 OR active_tasks = 0)";

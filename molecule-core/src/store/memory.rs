@@ -274,7 +274,10 @@ impl Memory {
         }
         row.last_heartbeat_at = Some(condition.at);
         row.last_error_rate = condition.error_rate;
-        row.last_sample_error = Some(condition.sample_error.to_string());
+        // Why it failed is kept, whatever its agent says.
+        if row.status != Status::Failed {
+            row.last_sample_error = Some(condition.sample_error.to_string());
+        }
         row.active_tasks = condition.active_tasks;
         row.uptime_seconds = condition.uptime_seconds;
         row.current_task = Some(condition.current_task.to_string());

@@ -13,6 +13,7 @@ mod delegations;
 mod events;
 mod inbound_secrets;
 mod lifecycle;
+pub(crate) mod machines;
 mod memories;
 pub(crate) mod memory;
 mod org_tokens;
@@ -343,6 +344,8 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/sqlite/0016_runtimes.sql")),
     (19, "turns", include_str!("../../migrations/sqlite/0019_turns.sql")),
+    (21, "starts", include_str!("../../migrations/sqlite/0021_starts.sql")),
+    (22, "machines", include_str!("../../migrations/sqlite/0022_machines.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -360,6 +363,8 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/postgres/0016_runtimes.sql")),
     (19, "turns", include_str!("../../migrations/postgres/0019_turns.sql")),
+    (21, "starts", include_str!("../../migrations/postgres/0021_starts.sql")),
+    (22, "machines", include_str!("../../migrations/postgres/0022_machines.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {
@@ -424,6 +429,7 @@ pub mod gate {
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
             ("lifecycle", super::lifecycle::STATEMENTS),
+            ("machines", super::machines::STATEMENTS),
             ("org_tokens", super::org_tokens::STATEMENTS),
             ("schedules", super::schedules::STATEMENTS),
             ("secrets", super::secrets::STATEMENTS),

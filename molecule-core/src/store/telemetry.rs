@@ -32,7 +32,8 @@ pub(super) mod sqlite {
 
     statements! {
         SAVE_CONDITIONS = "UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
-                last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
+                last_sample_error = CASE WHEN workspaces.status = $4 THEN workspaces.last_sample_error \
+                    ELSE b.sample_error END, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
                 monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
                 updated_at = CASE WHEN workspaces.status = $3 THEN workspaces.updated_at ELSE b.at END, \
@@ -58,7 +59,8 @@ pub(super) mod postgres {
                     monthly_spend) AS MATERIALIZED (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::float8[], \
                     $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[])), \
             saved AS (UPDATE workspaces SET last_heartbeat_at = b.at, last_error_rate = b.error_rate, \
-                last_sample_error = b.sample_error, active_tasks = b.active_tasks, \
+                last_sample_error = CASE WHEN workspaces.status = $12 THEN workspaces.last_sample_error \
+                    ELSE b.sample_error END, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
                 monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
                 updated_at = CASE WHEN workspaces.status = $10 THEN workspaces.updated_at ELSE b.at END, \
@@ -157,6 +159,7 @@ async fn save_conditions_in_sqlite(pool: &SqlitePool, batch: &Conditions) -> Res
         .bind(Value::from(rows))
         .bind(Status::Removed)
         .bind(Status::Hibernating)
+        .bind(Status::Failed)
         .fetch_all(pool)
         .await?)
 }
@@ -178,6 +181,7 @@ async fn save_conditions_in_postgres(pool: &PgPool, batch: &Conditions, now: Dat
         .bind(Status::Removed)
         .bind(Status::Hibernating)
         .bind(now)
+        .bind(Status::Failed)
         .fetch_all(pool)
         .await?)
 }

@@ -24,6 +24,9 @@ statements! {
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
     /// Takes the lock of the row, so that tokens of one workspace are counted and issued one at a time.
     LOCK_WORKSPACE = "UPDATE workspaces SET updated_at = updated_at WHERE id = $1 AND status <> $2";
+    /// The same, while the try is under way that it is done for.
+    LOCK_ATTEMPT = "UPDATE workspaces SET updated_at = updated_at \
+                    WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     COUNT_LIVE = "SELECT COUNT(*) FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL";
     LIST_LIVE = "SELECT id, prefix, created_at, last_used_at FROM workspace_auth_tokens \
                  WHERE workspace_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3";
@@ -100,15 +103,41 @@ macro_rules! insert_first_token {
 pub(crate) use insert_first_token;
 
 impl Store {
-    /// Keeps `token`, after revoking every live one of its workspace.
-    pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<()> {
-        in_transaction!(self.writer(), |tx| {
-            sqlx::query(REVOKE_ALL).bind(token.workspace_id).bind(token.created_at).execute(&mut *tx).await?;
-            insert_token!(tx, INSERT, token)?;
-            Ok(())
+    /// Keeps `token`, after revoking every live one of its workspace. False, with nothing changed, where it is for a try
+    /// that is not the current one any more: the live token is that of the next.
+    pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<bool> {
+        self.renew_tokens(token.workspace_id, token.provision_attempt, Some(token), token.created_at).await
+    }
+
+    /// Revokes every live token of `id` for `attempt`. False, with nothing changed, where that is not the current one.
+    pub(crate) async fn revoke_tokens(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
+        self.renew_tokens(id, Some(attempt), None, now).await
+    }
+
+    async fn renew_tokens(
+        &self,
+        id: WorkspaceId,
+        attempt: Option<AttemptId>,
+        token: Option<&NewToken>,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let renewed = in_transaction!(self.writer(), |tx| {
+            if let Some(attempt) = attempt {
+                let locked = sqlx::query(LOCK_ATTEMPT).bind(id).bind(Status::Provisioning).bind(attempt);
+                if locked.execute(&mut *tx).await?.rows_affected() == 0 {
+                    return Ok(false);
+                }
+            }
+            sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(&mut *tx).await?;
+            if let Some(token) = token {
+                insert_token!(tx, INSERT, token)?;
+            }
+            Ok(true)
         })?;
-        self.memory.changed(token.workspace_id);
-        Ok(())
+        if renewed {
+            self.memory.changed(id);
+        }
+        Ok(renewed)
     }
 
     /// Keeps `token` beside the live ones of its workspace, if there are fewer than `limit` of them.
@@ -150,13 +179,6 @@ impl Store {
             self.memory.changed(id);
         }
         Ok(revoked)
-    }
-
-    /// Revokes every live token of `id`. Repeating it changes nothing.
-    pub(crate) async fn revoke_tokens(&self, id: WorkspaceId, now: DateTime<Utc>) -> Result<()> {
-        on_pool!(self.writer(), |p| sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(p).await.map(drop))?;
-        self.memory.changed(id);
-        Ok(())
     }
 
     /// Whose the live token with `hash` is; `None` for an unknown or revoked one, or one of a removed workspace.

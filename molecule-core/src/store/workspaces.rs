@@ -27,7 +27,7 @@ macro_rules! select_workspace {
              w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
              w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.hibernation_idle_minutes, \
              w.budget_limit, w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
-             w.provision_started_at, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
+             w.provision_started_at, w.template, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
             $rest
@@ -39,7 +39,7 @@ macro_rules! select_supervised {
     ($rest:literal) => {
         concat!(
             "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, provision_attempt, \
-             provision_started_at FROM workspaces ",
+             provision_started_at, provision_asked_at, instance_id FROM workspaces ",
             $rest
         )
     };
@@ -51,8 +51,8 @@ const PURGE_TRIES: u32 = 3;
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
               workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
-              provision_attempt, provision_started_at, created_at, updated_at, hibernation_idle_minutes) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17, $18)";
+              provision_attempt, provision_started_at, created_at, updated_at, hibernation_idle_minutes, template) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17, $18, $19)";
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
@@ -98,17 +98,22 @@ statements! {
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
             WHERE id = $1 AND status = $2 AND last_heartbeat_at IS NOT DISTINCT FROM $5";
     BEGIN_ATTEMPT = "UPDATE workspaces SET status = $3, url = '', last_sample_error = NULL, provision_attempt = $4, \
-                     provision_started_at = $5, updated_at = $5 WHERE id = $1 AND status = $2";
+                     provision_started_at = $5, provision_asked_at = NULL, active_tasks = 0, \
+                     current_task = '', updated_at = $5 WHERE id = $1 AND status = $2";
+    BEGIN_START = "UPDATE workspaces SET provision_asked_at = $4 \
+                   WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     FAIL_ATTEMPT = "UPDATE workspaces SET status = $4, last_sample_error = $5, updated_at = $6, \
-                    url = CASE WHEN $7 THEN url ELSE '' END \
+                    url = COALESCE($7, url) \
                     WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     ASSIGN = "UPDATE workspaces SET url = COALESCE($3, url), instance_id = COALESCE($4, instance_id), \
-              updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
+              template = NULL, updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
     REGISTER = "UPDATE workspaces SET status = $3, url = COALESCE($4, url), agent_card = $5, delivery_mode = $6, \
                 last_heartbeat_at = $7, updated_at = CASE WHEN status = $8 THEN updated_at ELSE $7 END \
                 WHERE id = $1 AND status = $2";
-    /// How long a workspace is hibernating already is told by `updated_at`, whoever beats meanwhile.
-    HEARTBEAT = "UPDATE workspaces SET last_heartbeat_at = $3, last_error_rate = $4, last_sample_error = $5, \
+    /// How long a workspace is hibernating already is told by `updated_at`, whoever beats meanwhile; and why it failed by
+    /// `last_sample_error`.
+    HEARTBEAT = "UPDATE workspaces SET last_heartbeat_at = $3, last_error_rate = $4, \
+                 last_sample_error = CASE WHEN status = $11 THEN last_sample_error ELSE $5 END, \
                  active_tasks = $6, uptime_seconds = $7, current_task = $8, \
                  monthly_spend = COALESCE($9, monthly_spend), \
                  updated_at = CASE WHEN status = $10 THEN updated_at ELSE $3 END, \
@@ -140,6 +145,8 @@ pub(crate) struct NewWorkspace {
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) delivery_mode: DeliveryMode,
     pub(crate) provision_attempt: Option<AttemptId>,
+    /// The template that it is configured from; empty for a configuration that is made.
+    pub(crate) template: Option<String>,
     pub(crate) canvas: Option<Position>,
     /// What it is given from the start.
     pub(crate) secrets: Vec<NewSecret>,
@@ -171,6 +178,9 @@ row! {
         pub(crate) updated_at: DateTime<Utc>,
         pub(crate) provision_attempt: Option<AttemptId>,
         pub(crate) provision_started_at: Option<DateTime<Utc>>,
+        /// When the backend was asked for what the try brings up; none while what that needs is being fetched.
+        pub(crate) provision_asked_at: Option<DateTime<Utc>>,
+        pub(crate) instance_id: Option<String>,
     }
 }
 
@@ -219,6 +229,7 @@ impl Store {
                 .bind(new.provision_attempt.map(|_| new.created_at))
                 .bind(new.created_at)
                 .bind(new.hibernation_idle_minutes)
+                .bind(&new.template)
                 .execute(&mut *tx)
                 .await?;
             if let Some(Position { x, y }) = new.canvas {
@@ -391,15 +402,29 @@ impl Store {
         Ok(taken)
     }
 
-    /// Ends `attempt` as failed for `reason`, and forgets its address unless its agent `may_still_come`. False when it is
-    /// not the current one or has ended already.
+    /// Notes that the backend is asked now for what `attempt` brings up: all that this needs is there. False when it is not
+    /// the current one or has ended already.
+    pub(crate) async fn begin_start(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
+        let done = on_pool!(self.writer(), |p| sqlx::query(BEGIN_START)
+            .bind(id)
+            .bind(Status::Provisioning)
+            .bind(attempt)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(done == 1)
+    }
+
+    /// Ends `attempt` as failed for `reason`, and puts `address` in the place of the one that is kept, where there is any to
+    /// put there. False when it is not the current one or has ended already.
     pub(crate) async fn fail_attempt(
         &self,
         id: WorkspaceId,
         step: Transition,
         attempt: AttemptId,
         reason: &str,
-        may_still_come: bool,
+        address: Option<&str>,
         event: &Event,
     ) -> Result<bool> {
         let taken = in_transaction!(self.writer(), |tx| {
@@ -410,7 +435,7 @@ impl Store {
                 .bind(step.to())
                 .bind(reason)
                 .bind(event.created_at)
-                .bind(may_still_come)
+                .bind(address)
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 1 {
@@ -492,6 +517,7 @@ impl Store {
             .bind(condition.current_task.as_ref())
             .bind(condition.monthly_spend)
             .bind(Status::Hibernating)
+            .bind(Status::Failed)
             .execute(p)
             .await
             .map(|done| done.rows_affected()))?;

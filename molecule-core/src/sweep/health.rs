@@ -125,7 +125,7 @@ impl ControlPlane {
             Verdict::NeverCame(ended) => {
                 if let Some(attempt) = row.provision_attempt {
                     let failure = dispatch::ended_before_it_registered(ended);
-                    self.fail_attempt(row.id, attempt, &failure, false, json!({})).await;
+                    self.fail_attempt(row.id, attempt, &failure, Some(""), json!({})).await;
                 }
                 Ok(())
             }
@@ -179,6 +179,7 @@ impl ControlPlane {
             let interrupted = row.status == Status::Provisioning
                 && row.runtime != EXTERNAL_RUNTIME
                 && row.url.is_empty()
+                && row.instance_id.is_none()
                 && !self.inner.attempts.is_running(row.id);
             if interrupted && let Some(workspace) = self.inner.store.workspace(row.id).await? {
                 tracing::warn!(workspace.id = %row.id, "its start was interrupted; beginning anew");
@@ -210,6 +211,8 @@ mod tests {
             updated_at: at(0),
             provision_attempt: None,
             provision_started_at: None,
+            provision_asked_at: None,
+            instance_id: None,
         }
     }
 

@@ -4,6 +4,7 @@ mod health;
 mod hearing;
 mod hibernation;
 mod jumps;
+mod machines;
 mod orphans;
 mod supervisor;
 mod timeouts;
@@ -43,6 +44,9 @@ pub(crate) fn start(control_plane: &ControlPlane) {
             let strays = Arc::clone(&strays);
             async move { this.sweep_orphans(&strays).await }
         });
+    }
+    if matches!(control_plane.inner.backend, Backend::ControlPlane(_)) {
+        every(control_plane, "machine-sweeper", config.orphan_tick, |this| async move { this.give_back_left().await });
     }
     if let (Some(tick), Some(_)) = (config.image_tick, &control_plane.inner.images) {
         let seen = Arc::new(Seen::default());

@@ -51,6 +51,22 @@ impl ControlPlane {
         .await
     }
 
+    /// What a workspace without a configuration is given: what it was made with, as long as it was never started, and what
+    /// fits its runtime once it lost what it had.
+    async fn first_config(&self, workspace: &Workspace) -> Result<ConfigSource> {
+        match workspace.template.as_deref() {
+            Some("") => return Ok(ConfigSource::Generated),
+            Some(name) => {
+                let (templates, name) = (self.inner.config.templates.clone(), name.to_owned());
+                if let Some(folder) = blocking(move || Ok(templates.locate(&name).ok().flatten())).await? {
+                    return Ok(ConfigSource::Folder(folder));
+                }
+            }
+            None => {}
+        }
+        self.config_of_runtime(&workspace.runtime).await
+    }
+
     /// What a restart puts into the configuration folder, and its label. A template that is not there, or leads out of
     /// the folder of templates, is passed over.
     pub(crate) async fn config_for_restart(
@@ -95,7 +111,7 @@ impl ControlPlane {
     ) -> Result<Vec<ConfigFile>> {
         let source = match source {
             ConfigSource::Keep if holds => return Ok(Vec::new()),
-            ConfigSource::Keep => self.config_of_runtime(&workspace.runtime).await?,
+            ConfigSource::Keep => self.first_config(workspace).await?,
             other => other.clone(),
         };
         let mut files = match source {

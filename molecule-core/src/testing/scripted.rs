@@ -27,6 +27,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is named like the method it stands for")]
 pub enum Operation {
+    Prepare,
     Start,
     Stop,
     IsRunning,
@@ -342,6 +343,10 @@ fn number(env: &BTreeMap<String, String>, name: &str) -> Option<i64> {
 impl LocalProvisioner for ScriptedProvisioner {
     fn capability(&self) -> Capability {
         self.capability
+    }
+
+    async fn prepare(&self, spec: &StartSpec) -> Result<()> {
+        self.enter(Operation::Prepare, Some(spec.workspace_id)).await
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {

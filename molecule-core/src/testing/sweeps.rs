@@ -11,6 +11,8 @@ pub enum Sweep {
     Timeouts,
     /// Clears up what nobody claims, as if everything were seen for the first time.
     Orphans,
+    /// Gives machines back that are left.
+    Machines,
     /// Puts to sleep who did nothing for long.
     Idle,
 }
@@ -24,6 +26,7 @@ pub async fn sweep(control_plane: &ControlPlane, which: Sweep) -> Result<()> {
         Sweep::Health => control_plane.sweep_health().await,
         Sweep::Timeouts => control_plane.sweep_timeouts().await,
         Sweep::Orphans => control_plane.sweep_orphans(&Strays::default()).await,
+        Sweep::Machines => control_plane.give_back_left().await,
         Sweep::Idle => control_plane.sweep_idle().await,
     }
 }

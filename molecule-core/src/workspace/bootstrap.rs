@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::{Status, lifecycle::gone_is_not_found};
+use super::{
+    Status,
+    lifecycle::{gone_is_not_found, said},
+};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
@@ -32,6 +35,9 @@ fn tail(text: &str) -> String {
 impl ControlPlane {
     /// Takes the word of whoever watches machines come up that the one of a workspace did not. False where the workspace
     /// is not being brought up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unexpected`] where that could not be kept, so that whoever watches tells it again.
     pub async fn bootstrap_failed(&self, id: WorkspaceId, error: &str, log_tail: &str) -> Result<bool> {
         let row = self.inner.store.workspace(id).await?.filter(|row| row.status == Status::Provisioning);
         let Some(attempt) = row.and_then(|row| row.provision_attempt) else { return Ok(false) };
@@ -42,7 +48,7 @@ impl ControlPlane {
         };
         let failure = Error::new(ErrorKind::Upstream, text);
         let extra = json!({"log_tail": tail(log_tail), "source": "bootstrap_watcher"});
-        Ok(self.fail_attempt(id, attempt, &failure, true, extra).await)
+        self.try_to_fail(id, attempt, &failure, None, extra).await.map_err(|error| said(error, "db update failed"))
     }
 
     /// What the machine of a workspace wrote to its console.

@@ -41,7 +41,7 @@ impl ControlPlane {
     pub async fn create(&self, request: CreateWorkspace) -> Result<Created> {
         let mut request = request;
         let memories = std::mem::take(&mut request.initial_memories);
-        let (checked, named, found) = self.check_create(request).await?;
+        let (checked, template, found) = self.check_create(request).await?;
         let workspace_dir = self.check_workspace_dir(checked.workspace_dir.as_deref()).await?;
         if let Some(parent) = checked.parent_id {
             self.existing(parent).await.map_err(|error| match error.kind() {
@@ -55,26 +55,28 @@ impl ControlPlane {
         } else {
             let config = match found {
                 Some(folder) => ConfigSource::Folder(folder),
-                None if named => self.config_of_runtime(&checked.runtime).await?,
+                None if template.is_some() => self.config_of_runtime(&checked.runtime).await?,
                 None => ConfigSource::Generated,
             };
-            self.create_managed(id, checked, workspace_dir, config).await?
+            self.create_managed(id, checked, workspace_dir, template.unwrap_or_default(), config).await?
         };
         self.remember_from_start(id, memories).await;
         Ok(created)
     }
 
-    /// Checks a request as far as it can be without making anything. Gives besides whether a template was named, and its
+    /// Checks a request as far as it can be without making anything. Gives besides the template that was named, and its
     /// folder where there is one.
-    pub(super) async fn check_create(&self, mut request: CreateWorkspace) -> Result<(Checked, bool, Option<PathBuf>)> {
+    pub(super) async fn check_create(
+        &self,
+        mut request: CreateWorkspace,
+    ) -> Result<(Checked, Option<String>, Option<PathBuf>)> {
         let template = request.template.take().filter(|name| !name.is_empty());
-        let named = template.is_some();
-        let found = self.template_for_create(template).await?;
+        let found = self.template_for_create(template.clone()).await?;
         if let Some((_, template)) = &found {
             request.fill_in(template);
         }
         let checked = request.check(&self.inner.config.templates)?;
-        Ok((checked, named, found.map(|(folder, _)| folder)))
+        Ok((checked, template, found.map(|(folder, _)| folder)))
     }
 
     async fn create_managed(
@@ -82,6 +84,7 @@ impl ControlPlane {
         id: WorkspaceId,
         checked: Checked,
         workspace_dir: Option<String>,
+        template: String,
         config: ConfigSource,
     ) -> Result<Created> {
         let attempt = self.new_attempt();
@@ -94,6 +97,7 @@ impl ControlPlane {
             status: Status::Provisioning,
             provision_attempt: Some(attempt),
             workspace_dir,
+            template: Some(template),
             ..self.new_row(id, &checked, event.created_at)?
         };
         self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
@@ -151,6 +155,7 @@ impl ControlPlane {
             max_concurrent_tasks: checked.max_concurrent_tasks,
             delivery_mode: checked.delivery_mode,
             provision_attempt: None,
+            template: None,
             canvas: checked.canvas,
             secrets,
             created_at,

@@ -117,6 +117,8 @@ row! {
         pub provision_attempt: Option<AttemptId>,
         /// When that try began.
         pub provision_started_at: Option<DateTime<Utc>>,
+        /// The template that it is configured from, empty for a made configuration; none once it has one.
+        pub template: Option<String>,
         /// Its runtime keeps messages that come while it is busy.
         pub native_session: bool,
         /// Its runtime keeps its own times: schedules ask it for nothing.

@@ -8,6 +8,7 @@ mod images;
 mod losing;
 mod machines;
 mod orphans;
+mod preparing;
 mod registering;
 mod restarting;
 mod starting;

@@ -16,7 +16,8 @@ use molecule_core::{
     provisioner::Instance,
     registry::{Heartbeat, Register},
     store::Store,
-    testing::{MockControlPlaneProvisioner, Operation},
+    templates::Templates,
+    testing::{Logged, MockControlPlaneProvisioner, Operation, Sweep, sweep},
     workspace::{CreateWorkspace, Deleted, Status},
 };
 use secrecy::ExposeSecret;
@@ -377,7 +378,8 @@ async fn machines(refusals: usize) -> (ControlPlane, Arc<Mutex<Vec<String>>>) {
         calls.push(format!("stop {instance}"));
         if n < refusals { Err(Error::new(ErrorKind::Upstream, "unexpected 503")) } else { Ok(()) }
     });
-    let config = Config { restart_stop_backoff: Duration::from_millis(1), ..Config::default() };
+    let config =
+        Config { restart_stop_backoff: Duration::from_millis(1), orphan_grace: Duration::ZERO, ..Config::default() };
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let control_plane =
         ControlPlane::builder(store).config(config).control_plane_backend(Arc::new(machines)).build().unwrap();
@@ -414,6 +416,91 @@ async fn a_restart_asks_for_the_old_machine_three_times_and_goes_on() {
         assert_eq!(*calls.lock().unwrap(), expected, "{refusals} refusals");
         assert!(control_plane.shut_down(PATIENCE).await);
     }
+}
+
+#[tokio::test]
+async fn a_machine_that_is_left_is_told_of_and_asked_for_until_it_is_given_back() {
+    for (source, how) in [("Restart", "restart"), ("Auto-restart", "secret")] {
+        let (logged, _guard) = Logged::here();
+        let (control_plane, calls) = machines(4).await;
+        let id = coder(&control_plane).await;
+        match how {
+            "restart" => drop(control_plane.restart(id, false).await.unwrap()),
+            _ => control_plane.set_secret(id, "KEY", &"x".to_owned().into()).await.unwrap(),
+        }
+        machine(&control_plane, id, "i-2").await;
+        let told = logged.with("LEAK-SUSPECT");
+        let start = format!("LEAK-SUSPECT cpProv.Stop workspace_id={id} source={source} attempts=3 last_err=");
+        assert!(told.len() == 1 && told[0].starts_with(&start) && told[0].ends_with("instance_id=i-1"), "{told:?}");
+        for _ in 0..3 {
+            sweep(&control_plane, Sweep::Machines).await.unwrap();
+        }
+        let expected = ["start i-1", "stop i-1", "stop i-1", "stop i-1", "start i-2", "stop i-1", "stop i-1"];
+        assert_eq!(*calls.lock().unwrap(), expected, "{how}: once refused, then given back, then forgotten");
+        assert!(control_plane.shut_down(PATIENCE).await);
+    }
+}
+
+#[tokio::test]
+async fn the_machine_of_a_removed_workspace_is_asked_for_until_it_is_given_back() {
+    let (control_plane, calls) = machines(2).await;
+    let id = coder(&control_plane).await;
+    let error = control_plane.delete(id, true, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unexpected);
+    for _ in 0..3 {
+        sweep(&control_plane, Sweep::Machines).await.unwrap();
+    }
+    assert_eq!(*calls.lock().unwrap(), ["start i-1", "stop i-1", "stop i-1", "stop i-1"]);
+    assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().instance_id, None);
+    assert!(control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_machine_that_was_started_once_is_checked_against_no_template() {
+    let dir = tempfile::tempdir().unwrap();
+    let vanilla = dir.path().join("hermes-default");
+    std::fs::create_dir(&vanilla).unwrap();
+    let yaml = "name: vanilla\nruntime: hermes\nruntime_config: {required_env: [HERMES_API_KEY]}\n";
+    std::fs::write(vanilla.join("config.yaml"), yaml).unwrap();
+    let templates = Templates::open(Some(dir.path().to_owned()), None);
+    let mut machines = MockControlPlaneProvisioner::new();
+    let mut started = 0;
+    machines.expect_start().times(2).returning(move |_| {
+        started += 1;
+        Ok(Instance { instance_id: format!("i-{started}") })
+    });
+    machines.expect_stop().times(1).returning(|_, _| Ok(()));
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    let config = Config { templates, ..Config::default() };
+    let control_plane =
+        ControlPlane::builder(store).config(config).control_plane_backend(Arc::new(machines)).build().unwrap();
+    let request = |template: Option<&str>| CreateWorkspace {
+        name: "a".to_owned(),
+        runtime: Some("hermes".to_owned()),
+        template: template.map(str::to_owned),
+        ..CreateWorkspace::default()
+    };
+    let id = control_plane.create(request(None)).await.unwrap().workspace.id;
+    machine(&control_plane, id, "i-1").await;
+    control_plane.restart(id, false).await.unwrap();
+    machine(&control_plane, id, "i-2").await;
+    // One that was made from it is checked until it was started.
+    let id = control_plane.create(request(Some("hermes-default"))).await.unwrap().workspace.id;
+    for _ in 0..2 {
+        let failed = async {
+            loop {
+                let row = control_plane.workspace(id).await.unwrap().unwrap();
+                if row.status == Status::Failed {
+                    return row.last_sample_error.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, failed).await.expect("it fails");
+        assert!(said.contains("HERMES_API_KEY"), "{said}");
+        control_plane.restart(id, false).await.unwrap();
+    }
+    assert!(control_plane.shut_down(PATIENCE).await);
 }
 
 #[tokio::test]

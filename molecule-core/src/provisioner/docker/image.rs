@@ -63,8 +63,19 @@ impl DockerProvisioner {
                 );
                 Ok(reference)
             }
-            Err(error) => Err(not_found(runtime, &reference).caused_by(error)),
+            Err(error) => Err(not_pulled(runtime, &reference, error)),
         }
+    }
+
+    /// The image of `runtime` that the engine has, as fresh as it was brought; brought now where there is none.
+    pub(super) async fn image_at_hand(&self, runtime: &str) -> Result<String> {
+        let candidates = self.config.images.candidates(runtime)?;
+        for reference in candidates.local.into_iter().chain([candidates.published]) {
+            if self.has_image(&reference).await? {
+                return Ok(reference);
+            }
+        }
+        self.ensure_image(runtime).await
     }
 
     /// An image that is on the engine already and that a container can be made of: that of `runtime` where possible.
@@ -88,7 +99,7 @@ impl DockerProvisioner {
     /// Pulls the published image of `runtime`, whatever the engine has of it.
     pub(super) async fn refresh_image(&self, runtime: &str) -> Result<()> {
         let reference = self.config.images.candidates(runtime)?.published;
-        self.pull(&reference).await.map_err(|error| not_found(runtime, &reference).caused_by(error))
+        self.pull(&reference).await.map_err(|error| not_pulled(runtime, &reference, error))
     }
 
     /// The digest of the published image of `runtime` at its registry. The engine asks there.
@@ -191,6 +202,22 @@ pub(super) fn not_found(runtime: &str, reference: &str) -> Error {
         ),
     )
     .context("image", reference)
+}
+
+/// The error of an image that could not be brought.
+fn not_pulled(runtime: &str, reference: &str, error: Arc<PullError>) -> Error {
+    let failure = match *error {
+        PullError::TimedOut(budget) => {
+            let text = format!(
+                "the image of runtime {runtime} is not on this Docker engine and was not pulled within {} s — build it \
+                 with make image, or check the registry",
+                budget.as_secs()
+            );
+            Error::new(ErrorKind::Unavailable, text).context("image", reference)
+        }
+        PullError::Engine(_) => not_found(runtime, reference),
+    };
+    failure.caused_by(error)
 }
 
 impl Pulls {

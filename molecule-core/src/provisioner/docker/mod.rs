@@ -114,6 +114,10 @@ impl LocalProvisioner for DockerProvisioner {
         Capability { name: "docker", assigns_url: true, exec: true, volumes: true, files: true, isolation: true }
     }
 
+    async fn prepare(&self, spec: &StartSpec) -> Result<()> {
+        self.ensure_image(&spec.runtime).await.map(drop)
+    }
+
     async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {
         self.start_workspace(spec).await.map(Some)
     }

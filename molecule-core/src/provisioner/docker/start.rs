@@ -42,7 +42,7 @@ impl DockerProvisioner {
         }
         // What may take long or fail comes first, while an earlier container still runs.
         spec.files.iter().try_for_each(|file| archive::check_relative(&file.path))?;
-        let image = self.ensure_image(&spec.runtime).await?;
+        let image = self.image_at_hand(&spec.runtime).await?;
         let gateway = self.gateway().await?;
 
         // An engine finishes what it was asked for, even where nobody listens any more. So the rest is seen through by a

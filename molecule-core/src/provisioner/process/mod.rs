@@ -287,6 +287,11 @@ impl LocalProvisioner for ProcessProvisioner {
         CAPABILITY
     }
 
+    /// A command of this host is there, or not.
+    async fn prepare(&self, _: &StartSpec) -> Result<()> {
+        Ok(())
+    }
+
     async fn start(&self, spec: &StartSpec) -> Result<Option<String>> {
         if self.0.stopping.is_cancelled() {
             return Err(Error::new(ErrorKind::Unavailable, "the control plane is shutting down"));

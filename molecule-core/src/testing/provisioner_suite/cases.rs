@@ -14,6 +14,23 @@ use crate::{
     provisioner::{EXEC_READ_LIMIT, FilePath, FileRoot, Workload},
 };
 
+pub(super) async fn preparing_leaves_alone_what_runs(bench: Bench<'_>) -> Proof {
+    let spec = bench.spec(&[]);
+    bench.backend.prepare(&spec).await?;
+    let found = bench.backend.observe(bench.id).await?;
+    ensure!(found == Workload::Absent, "preparing a start made {found:?}");
+    let url = bench.backend.start(&spec).await?;
+    if let Some(url) = &url {
+        bench.comes_to_answer(url).await?;
+    }
+    bench.backend.prepare(&spec).await?;
+    ensure!(bench.backend.is_running(bench.id).await?, "preparing a start ended what ran");
+    if let Some(url) = url {
+        ensure!(bench.fixture.status(&url).await.is_ok(), "after preparing a start nobody answers at {url}");
+    }
+    Ok(())
+}
+
 pub(super) async fn files_are_in_place(bench: Bench<'_>) -> Proof {
     for (private, mode) in [(true, "600"), (false, "644")] {
         let mut spec = bench.spec(&[("MOLECULE_TEST_SHOW", "skills/one.md")]);

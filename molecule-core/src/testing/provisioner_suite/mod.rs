@@ -54,6 +54,11 @@ pub struct Case {
 /// Every case. What is not in this list is not run.
 pub const CASES: &[Case] = &[
     Case {
+        name: "What runs is left alone.",
+        requires: always,
+        run: |bench| Box::pin(cases::preparing_leaves_alone_what_runs(bench)),
+    },
+    Case {
         name: "Files of the spec are in place before the agent's first instruction, private ones readable by it alone.",
         requires: always,
         run: |bench| Box::pin(cases::files_are_in_place(bench)),

@@ -7,7 +7,7 @@ use crate::{
     clock::{SystemEntropy, random_uuid},
     events::Event,
     id::{EventId, WorkspaceId},
-    store::{Condition, NewAgent, NewWorkspace, Store},
+    store::{Condition, NewAgent, NewWorkspace, Store, machines::LeftMachine},
     workspace::Status,
 };
 
@@ -52,6 +52,31 @@ cases! {
         let other = NewWorkspace { status: Status::Online, ..workspace() };
         insert(&store, &other).await;
         assert!(store.claim_for_hibernation(other.id, step, false, at(2)).await.unwrap());
+    }
+
+    /// Machines that were not given back are left until they are, those of removed workspaces after a while
+    async fn remembers_left_machines(store: Store) {
+        let (kept, removed) = (workspace(), workspace());
+        for (new, instance) in [(&kept, "i-new"), (&removed, "i-removed")] {
+            insert(&store, new).await;
+            assert!(store.assign(new.id, new.provision_attempt.unwrap(), None, Some(instance), at(0)).await.unwrap());
+        }
+        let gone = Status::Provisioning.to(Status::Removed).unwrap();
+        assert!(store.remove(&[(removed.id, gone, event(removed.id, 0))], None).await.unwrap());
+        assert!(store.left_machines(at(0)).await.unwrap().is_empty(), "it was removed just now");
+        let machine = |id, instance: &str| LeftMachine { workspace_id: id, instance_id: instance.to_owned() };
+        let of_removed = machine(removed.id, "i-removed");
+        assert_eq!(store.left_machines(at(1)).await.unwrap(), [of_removed.clone()]);
+        for _ in 0..2 {
+            store.note_left_machine(kept.id, "i-old", at(1)).await.unwrap();
+        }
+        store.forget_left_machine(&of_removed).await.unwrap();
+        let left = machine(kept.id, "i-old");
+        assert_eq!(store.left_machines(at(9)).await.unwrap(), [left.clone()]);
+        store.forget_left_machine(&left).await.unwrap();
+        assert!(store.left_machines(at(9)).await.unwrap().is_empty());
+        assert_eq!(store.workspace(kept.id).await.unwrap().unwrap().instance_id.as_deref(), Some("i-new"));
+        assert_eq!(store.workspace(removed.id).await.unwrap().unwrap().instance_id, None);
     }
 
     /// The nearest paused workspace above another is found, and only one above it

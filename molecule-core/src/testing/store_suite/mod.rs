@@ -90,6 +90,7 @@ fn workspace() -> NewWorkspace {
         max_concurrent_tasks: 1,
         delivery_mode: DeliveryMode::Push,
         provision_attempt: Some(attempt()),
+        template: None,
         canvas: None,
         secrets: Vec::new(),
         created_at: at(0),

@@ -95,7 +95,7 @@ cases! {
         assert!(store.token_owner(&token.hash, at(4)).await.unwrap().is_some());
         store.save_telemetry(at(4)).await.unwrap();
         assert_eq!(gate::last_use(&store, token.id).await, Some(at(4)));
-        store.revoke_tokens(new.id, at(5)).await.unwrap();
+        assert!(store.revoke_tokens(new.id, new.provision_attempt.unwrap(), at(5)).await.unwrap());
         assert!(store.token_owner(&token.hash, at(6)).await.unwrap().is_none());
     }
 }

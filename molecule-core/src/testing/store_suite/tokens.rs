@@ -1,6 +1,6 @@
 //! Tokens of workspaces and of the organisation.
 
-use super::{StoreCase, at, cases, event, insert, token, workspace};
+use super::{StoreCase, at, attempt, cases, event, insert, token, workspace};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -54,7 +54,7 @@ cases! {
         store.replace_tokens(&second).await.unwrap();
         assert!(store.token_owner(&first.hash, at(0)).await.unwrap().is_none());
         assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_some());
-        store.revoke_tokens(new.id, at(1)).await.unwrap();
+        assert!(store.revoke_tokens(new.id, new.provision_attempt.unwrap(), at(1)).await.unwrap());
         assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_none());
         let third = token(new.id);
         store.replace_tokens(&third).await.unwrap();
@@ -62,6 +62,27 @@ cases! {
         assert!(store.remove(&[(new.id, gone, event(new.id, 2))], None).await.unwrap());
         assert!(store.token_owner(&third.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
+    }
+
+    /// Tokens are replaced and revoked only for the try that is under way
+    async fn tokens_are_of_the_current_try(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let (earlier, current) = (attempt(), new.provision_attempt.unwrap());
+        let of = |attempt| NewToken { provision_attempt: Some(attempt), ..token(new.id) };
+        let live = of(current);
+        assert!(store.replace_tokens(&live).await.unwrap());
+        let late = of(earlier);
+        assert!(!store.replace_tokens(&late).await.unwrap());
+        assert!(!store.revoke_tokens(new.id, earlier, at(1)).await.unwrap());
+        assert!(store.token_owner(&live.hash, at(1)).await.unwrap().is_some());
+        assert!(store.token_owner(&late.hash, at(1)).await.unwrap().is_none());
+        assert!(!store.begin_start(new.id, earlier, at(2)).await.unwrap());
+        assert!(store.begin_start(new.id, current, at(2)).await.unwrap());
+        let failed = Status::Provisioning.to(Status::Failed).unwrap();
+        assert!(store.fail_attempt(new.id, failed, current, "why", None, &event(new.id, 3)).await.unwrap());
+        assert!(!store.replace_tokens(&of(current)).await.unwrap(), "it has ended");
+        assert!(!store.begin_start(new.id, current, at(4)).await.unwrap());
     }
 
     /// Tokens are added up to the limit, however many at once, and revoked one by one

@@ -69,15 +69,34 @@ cases! {
         let again = Status::Provisioning.to(Status::Provisioning).unwrap();
         assert!(store.begin_attempt(new.id, again, second, &event(new.id, 1)).await.unwrap());
         let failed = Status::Provisioning.to(Status::Failed).unwrap();
-        assert!(!store.fail_attempt(new.id, failed, first, "late", false, &event(new.id, 2)).await.unwrap());
+        assert!(!store.fail_attempt(new.id, failed, first, "late", Some(""), &event(new.id, 2)).await.unwrap());
         assert!(!store.assign(new.id, first, Some("http://late"), None, at(3)).await.unwrap());
         let row = store.workspace(new.id).await.unwrap().unwrap();
         assert_eq!((row.status, row.url.as_str(), row.last_sample_error), (Status::Provisioning, "", None));
         assert!(store.assign(new.id, second, Some("http://now"), Some("i-1"), at(4)).await.unwrap());
-        assert!(store.fail_attempt(new.id, failed, second, "why", false, &event(new.id, 5)).await.unwrap());
+        assert!(store.fail_attempt(new.id, failed, second, "why", Some(""), &event(new.id, 5)).await.unwrap());
         let row = store.workspace(new.id).await.unwrap().unwrap();
         assert_eq!((row.url.as_str(), row.instance_id.as_deref()), ("", Some("i-1")));
         assert_eq!((row.status, row.last_sample_error.as_deref()), (Status::Failed, Some("why")));
+    }
+
+    /// Why a workspace failed is kept whatever its agent says, at once or later
+    async fn reasons_are_kept(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let failed = Status::Provisioning.to(Status::Failed).unwrap();
+        let attempt = new.provision_attempt.unwrap();
+        assert!(store.fail_attempt(new.id, failed, attempt, "why", Some("http://old"), &event(new.id, 1)).await.unwrap());
+        assert!(store.heartbeat(new.id, &beat(2)).await.unwrap());
+        let reason = async || store.workspace(new.id).await.unwrap().unwrap().last_sample_error;
+        assert_eq!(reason().await.as_deref(), Some("why"));
+        store.memory().track(new.id, store.memory().epoch(new.id), Status::Failed, beat(2));
+        assert!(store.memory().beat(new.id, beat(3), |_, _| true));
+        assert_eq!(reason().await.as_deref(), Some("why"));
+        store.save_telemetry(at(4)).await.unwrap();
+        let row = store.workspace(new.id).await.unwrap().unwrap();
+        assert_eq!((row.last_sample_error.as_deref(), row.url.as_str()), (Some("why"), "http://old"));
+        assert_eq!(row.last_heartbeat_at, Some(at(3)));
     }
 
     /// A register call that was judged by another status changes nothing
