@@ -82,6 +82,8 @@ macro_rules! features {
 }
 
 features! {
+    /// Workspaces that the server brings up by itself.
+    Backend = "backend",
     /// Tokens that speak for an organisation.
     OrgTokens = "org-tokens",
     /// Secrets, models and providers of workspaces.
@@ -148,7 +150,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 /// A part of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Area {
     /// What tells about the server itself.

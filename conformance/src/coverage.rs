@@ -1,8 +1,32 @@
-//! What no case has asked for.
+//! What no case has asked for, and which rules none tries.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+
+use crate::case::{Case, Level};
+
+/// A rule of a page like `docs/contract.md`, or one that a case is about: its id and how much it is demanded.
+pub type Rule<'a> = (&'a str, &'a str);
+
+/// The rules of a page, each a row of a table that begins with its id and how much it is demanded.
+pub fn rules(page: &str) -> Vec<Rule<'_>> {
+    let rows = page.lines().filter(|line| line.starts_with("| R-"));
+    rows.filter_map(|row| {
+        let mut cells = row.trim_start_matches("| ").split(" | ");
+        Some((cells.next()?, cells.next()?))
+    })
+    .collect()
+}
+
+/// The rules that `cases` try.
+pub fn tried<T>(cases: &[Case<T>]) -> BTreeSet<Rule<'static>> {
+    let level = |level| match level {
+        Level::Core => "core",
+        Level::Extended(feature) => feature.as_str(),
+    };
+    cases.iter().map(|case| (case.rule, level(case.level))).collect()
+}
 
 /// The operations of an OpenAPI `document` that none of the `called` requests, each `METHOD /path`, was made to.
 pub fn uncalled(document: &Value, called: &BTreeSet<String>) -> Vec<String> {
@@ -39,6 +63,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_rule_is_a_row_that_begins_with_its_id() {
+        let page = "# Rules\n| rule | level | what holds |\n|---|---|---|\n| R-A-1 | core | It | holds. |\n\
+                    | R-B-1 | memory | So does this. |\ntext R-C-1\n";
+        assert_eq!(rules(page), [("R-A-1", "core"), ("R-B-1", "memory")]);
+    }
 
     #[test]
     fn a_call_covers_the_route_that_it_is_made_to() {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Method, RequestBuilder, header::HeaderMap, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, header::HeaderMap, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -26,6 +26,7 @@ pub struct Server {
     client: Client,
     base_url: String,
     token: Option<String>,
+    organisation: Option<String>,
     features: BTreeSet<Feature>,
     /// The workspaces of the case under way.
     made: Mutex<Vec<Uuid>>,
@@ -80,7 +81,15 @@ impl Server {
             .build()?;
         let base_url = base_url.trim_end_matches('/').to_owned();
         let features = Feature::ALL.iter().copied().collect();
-        Ok(Self { client, base_url, token, features, made: Mutex::default(), called: Mutex::default() })
+        let (made, called) = Default::default();
+        Ok(Self { client, base_url, token, organisation: None, features, made, called })
+    }
+
+    /// The same server, which is that of an organisation: every request names it.
+    #[must_use]
+    pub fn of_organisation(mut self, id: impl Into<String>) -> Self {
+        self.organisation = Some(id.into());
+        self
     }
 
     /// The same server, which has only these features.
@@ -103,7 +112,10 @@ impl Server {
     /// A request to `path`, so far without a credential and a body.
     pub fn call(&self, method: Method, path: &str) -> Call<'_> {
         let name = format!("{method} {path}");
-        let request = self.client.request(method, format!("{}{path}", self.base_url));
+        let mut request = self.client.request(method, format!("{}{path}", self.base_url));
+        if let Some(id) = &self.organisation {
+            request = request.header("x-molecule-org-id", id);
+        }
         Call { server: self, name, request, lacks_token: false }
     }
 
@@ -214,9 +226,25 @@ impl Call<'_> {
 
     /// With this body, which is said to be JSON, whatever it is.
     #[must_use]
-    pub fn text(mut self, body: impl Into<reqwest::Body>) -> Self {
-        self.request = self.request.header("content-type", "application/json").body(body);
+    pub fn text(self, body: impl Into<reqwest::Body>) -> Self {
+        self.body("application/json", body)
+    }
+
+    /// With this body of this type.
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: impl Into<reqwest::Body>) -> Self {
+        self.request = self.request.header("content-type", content_type).body(body);
         self
+    }
+
+    /// Sends it and gives the answer with its body unread.
+    pub(crate) async fn open(self) -> Result<Response, Verdict> {
+        let Self { server, name, request, lacks_token } = self;
+        if lacks_token {
+            return Err(Verdict::Skipped("no token was given".to_owned()));
+        }
+        server.called.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        request.send().await.map_err(|error| Verdict::Failed(format!("{name}: {}", causes(&error.without_url()))))
     }
 
     /// Sends it and reads the answer.

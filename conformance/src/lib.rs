@@ -14,8 +14,10 @@ pub mod coverage;
 pub mod gates;
 pub mod http;
 pub mod junit;
+mod listen;
 pub mod provisioner;
 pub mod report;
+pub mod results;
 pub mod runner;
 pub mod store;
 

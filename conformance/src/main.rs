@@ -4,7 +4,7 @@ use std::{
     error::Error,
     fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -74,6 +74,9 @@ struct HttpArgs {
     /// of the machine do not see it.
     #[arg(long, env = "MOLECULE_CONFORMANCE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// The organisation whose server it is, where it serves one alone.
+    #[arg(long, value_name = "ID")]
+    organisation: Option<String>,
     /// What the server has beyond what every one must; everything, where nothing is named.
     #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
     features: Vec<Feature>,
@@ -86,6 +89,9 @@ struct HttpArgs {
     /// The OpenAPI document of the server: lists the operations in it that no case asked for.
     #[arg(long, value_name = "FILE")]
     openapi: Option<PathBuf>,
+    /// The rules of the server, in a page like `docs/contract.md`: lists those that no case tries.
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -162,8 +168,11 @@ async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
 }
 
 async fn http(args: HttpArgs) -> Result<Report, Failure> {
-    let HttpArgs { base_url, token, features, filter, seed, openapi } = args;
+    let HttpArgs { base_url, token, organisation, features, filter, seed, openapi, contract } = args;
     let mut server = Server::new(&base_url, token.filter(|token| !token.is_empty()))?;
+    if let Some(id) = organisation {
+        server = server.of_organisation(id);
+    }
     if !features.is_empty() {
         server = server.with_features(features);
     }
@@ -175,9 +184,15 @@ async fn http(args: HttpArgs) -> Result<Report, Failure> {
         shuffle(&mut cases, seed);
     }
     let report = run_watched(base_url, &server, &cases, progress).await;
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+    if let Some(path) = contract {
+        let (page, tried) = (read(&path)?, coverage::tried(&cases));
+        for (rule, _) in coverage::rules(&page).into_iter().filter(|rule| !tried.contains(rule)) {
+            writeln!(io::stderr(), "no case tries {rule}")?;
+        }
+    }
     if let Some(path) = openapi {
-        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let document = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let document = serde_json::from_str(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
         for operation in coverage::uncalled(&document, &server.called()) {
             writeln!(io::stderr(), "no case asks for {operation}")?;
         }

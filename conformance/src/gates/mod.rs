@@ -2,6 +2,7 @@
 
 mod backend_stops;
 mod provider_drift;
+mod schema_names;
 mod sources;
 mod status_literals;
 
@@ -38,6 +39,12 @@ pub const GATES: &[Gate] = &[
         check: backend_stops::check,
     },
 ];
+
+/// Says where a rule is broken that is about all sources together.
+type Overview = fn(&[Source]) -> Vec<Violation>;
+
+/// What is looked at in all sources together.
+const OVERVIEWS: &[(&str, Overview)] = &[("schema_names_are_unique", schema_names::check)];
 
 /// Reads files of the repository that must agree, and says where they do not.
 type Comparison = fn(&Path) -> Result<Vec<Violation>, String>;
@@ -87,7 +94,7 @@ impl fmt::Display for Outcome {
             f,
             "{} files, {} gates, {} violations",
             self.files,
-            GATES.len() + COMPARISONS.len(),
+            GATES.len() + OVERVIEWS.len() + COMPARISONS.len(),
             self.violations.len()
         )
     }
@@ -104,6 +111,9 @@ pub fn run(root: &Path) -> Result<Outcome, String> {
         found.map(|violation| (gate.name, violation)).collect::<Vec<_>>()
     });
     let mut violations: Vec<_> = violations.collect();
+    for (name, look) in OVERVIEWS {
+        violations.extend(look(&sources).into_iter().map(|violation| (*name, violation)));
+    }
     for (name, compare) in COMPARISONS {
         violations.extend(compare(root)?.into_iter().map(|violation| (*name, violation)));
     }

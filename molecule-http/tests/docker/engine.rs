@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::skip::skip;
+use crate::support::skip::skip;
 
 /// The network that workspaces share.
 const NETWORK: &str = "molecule-monorepo-net";

@@ -3,10 +3,13 @@
 #[path = "../cli/binary.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client commands")]
 mod binary;
+mod conformance;
 mod engine;
 mod exposure;
 mod faults;
 mod lifecycle;
+#[path = "../server/results.rs"]
+mod results;
 mod server;
-#[path = "../../../molecule-core/tests/support/skip.rs"]
-mod skip;
+#[path = "../../../molecule-core/tests/support/mod.rs"]
+mod support;

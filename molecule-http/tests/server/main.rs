@@ -30,6 +30,7 @@ mod queue;
 mod records;
 mod refused;
 mod replicas;
+mod results;
 mod sdk;
 mod secrets;
 mod server;

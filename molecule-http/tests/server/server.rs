@@ -133,6 +133,11 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The organisation whose server it is, where it serves one alone.
+    pub(crate) fn organisation(&self) -> Option<&str> {
+        self.setup.env.iter().find(|(name, _)| name == "MOLECULE_ORG_ID").map(|(_, id)| id.as_str())
+    }
+
     /// The folder that it keeps everything in.
     pub(crate) fn data(&self) -> PathBuf {
         self.home.path().join("data")
@@ -247,7 +252,7 @@ impl Server {
             request = request.bearer_auth(bearer);
         }
         // What the router of an organisation adds.
-        if let Some((_, org_id)) = self.setup.env.iter().find(|(name, _)| name == "MOLECULE_ORG_ID") {
+        if let Some(org_id) = self.organisation() {
             request = request.header("x-molecule-org-id", org_id);
         }
         let answer = request.header(CONTENT_TYPE, "application/json").body(body).send().await;

@@ -16,6 +16,7 @@ cases! {
     Core, "R-METRICS-1", metrics_are_text: "GET /metrics answers anyone with text in the form of Prometheus";
     Core, "R-LIVENESS-1", loops_come_round: "GET /admin/liveness tells the operator when each loop came round last";
     Core, "R-LIVENESS-2", loops_are_for_the_operator: "GET /admin/liveness is not for agents";
+    Core, "R-CONSOLE-1", consoles_are_for_the_operator: "The console of a machine is not for agents";
     Core, "R-IMAGES-1", images_of_unknown_runtimes_are_not_refreshed:
         "Images are refreshed by the operator, and for runtimes that there are";
     Core, "R-ERROR-1", unknown_routes_answer_in_json: "A path that is no route answers 404 with an error in JSON";
@@ -62,6 +63,12 @@ async fn loops_come_round(server: &Server) -> Result<(), Verdict> {
 async fn loops_are_for_the_operator(server: &Server) -> Result<(), Verdict> {
     let agent = server.external("conformance liveness", &Value::Null).await?;
     let asked = server.call(Method::GET, "/admin/liveness").bearer(&agent.token);
+    asked.send().await?.refuses(401, "invalid admin auth token")
+}
+
+async fn consoles_are_for_the_operator(server: &Server) -> Result<(), Verdict> {
+    let agent = server.external("conformance console", &Value::Null).await?;
+    let asked = server.call(Method::GET, &format!("/workspaces/{}/console", agent.id)).bearer(&agent.token);
     asked.send().await?.refuses(401, "invalid admin auth token")
 }
 

@@ -31,8 +31,8 @@ cases! {
     Extended(Feature::Schedules), "R-SCHEDULE-7", peers_see_how_schedules_do: "Workspaces that may talk see how schedules do, and no prompt";
     Extended(Feature::Schedules), "R-SCHEDULE-8", watchers_prove_who_they_are: "Who looks at schedules proves to be who it says";
     Extended(Feature::Schedules), "R-SCHEDULE-9", operators_see_all_schedules: "The operator sees how every schedule does";
-    Extended(Feature::Files), "R-FILE-1", only_some_paths_are_read: "A path that may not be read is refused by name";
-    Extended(Feature::Files), "R-FILE-2", files_need_an_address: "Files of a workspace without an address are answered 503";
+    Extended(Feature::Files), "R-CHATFILE-1", only_some_paths_are_read: "A path that may not be read is refused by name";
+    Extended(Feature::Files), "R-CHATFILE-2", files_need_an_address: "Files of a workspace without an address are answered 503";
 }
 
 async fn call(server: &Server, of: &Workspace, method: Method, path: &str, body: &Value) -> Result<Answer, Verdict> {
@@ -327,5 +327,9 @@ async fn only_some_paths_are_read(server: &Server) -> Result<(), Verdict> {
 
 async fn files_need_an_address(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
-    get(server, &own, "chat/download?path=/workspace/a").await?.refuses(503, "workspace url not registered yet")
+    let refusal = "workspace url not registered yet";
+    get(server, &own, "chat/download?path=/workspace/a").await?.refuses(503, refusal)?;
+    let form = "--x\r\ncontent-disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\na\r\n--x--\r\n";
+    let call = server.call(Method::POST, &format!("/workspaces/{}/chat/uploads", own.id)).bearer(&own.token);
+    call.body("multipart/form-data; boundary=x", form).send().await?.refuses(503, refusal)
 }
