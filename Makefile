@@ -33,7 +33,7 @@ GENERATED := docs/statuses.md molecule-http/openapi.json
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 .PHONY: run
 run: build ## start a server with a first workspace on 127.0.0.1:8080
@@ -85,11 +85,18 @@ wheel: .venv/ready
 	fixtures/python-environment .venv-fuzz $<
 	@touch $@
 
-# From a seed of its own, which is printed where something fails.
 .PHONY: fuzz
-fuzz: .venv-fuzz/ready ## look for requests that the API answers wrongly, for FUZZ_SECONDS (600)
+fuzz: fuzz-api fuzz-parsers ## look for what the server and its parsers do wrong, for FUZZ_SECONDS on each
+
+# From a seed of its own, which is printed where something fails.
+.PHONY: fuzz-api
+fuzz-api: .venv-fuzz/ready ## look for requests that the API answers wrongly, for FUZZ_SECONDS (600)
 	MOLECULE_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) MOLECULE_FUZZ_SEED=$(or $(FUZZ_SEED),$$RANDOM) \
 		fixtures/with-engines --postgres $(TEST) --package molecule-http --test server fuzz::
+
+.PHONY: fuzz-parsers
+fuzz-parsers: ## look for texts that parsers read wrongly, for FUZZ_SECONDS (60) each
+	fixtures/fuzz-parsers $(or $(FUZZ_SECONDS),60)
 
 .PHONY: check
 check: ## all that CI checks: format, lints, documents, tests, dependencies, generated files
@@ -124,7 +131,13 @@ update: ## write all generated files anew
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	UPDATE=1 $(TEST) $(RUST) generated_ >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
 
+# Slower than `update`, and with engines.
+.PHONY: results
+results: ## run the conformance suite against the server in all its forms, and write docs/conformance.md anew
+	$(TEST) $(RUST) --no-run
+	UPDATE=1 fixtures/with-engines -- $(TEST) --no-fail-fast $(RUST) keeps_the_contract
+
 .PHONY: clean
 clean: ## remove all that was built
 	cargo clean
-	rm -rf .venv .venv-fuzz molecule
+	rm -rf .venv .venv-fuzz molecule fuzz/target fuzz/corpus fuzz/artifacts

@@ -11,6 +11,7 @@
 pub mod case;
 pub mod cases;
 pub mod coverage;
+pub mod fuzz;
 pub mod gates;
 pub mod http;
 pub mod junit;

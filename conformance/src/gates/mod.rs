@@ -8,6 +8,7 @@ mod status_literals;
 
 use std::{fmt, path::Path};
 
+pub(crate) use provider_drift::prefixes;
 pub use sources::Source;
 
 /// A rule about sources.

@@ -97,6 +97,14 @@ fn clauses(script: &str) -> Result<BTreeMap<String, Clause>, String> {
     Ok(clauses)
 }
 
+/// The prefixes that a script knows, each with its line.
+///
+/// # Errors
+/// Where it is no shell that can be read.
+pub(crate) fn prefixes(script: &str) -> Result<Vec<(String, usize)>, String> {
+    Ok(clauses(script)?.into_iter().map(|(prefix, clause)| (prefix, clause.line)).collect())
+}
+
 fn add(item: &CaseItem, clauses: &mut BTreeMap<String, Clause>) {
     let mut providers = Vec::new();
     if let Some(list) = &item.cmd {

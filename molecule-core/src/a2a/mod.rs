@@ -25,3 +25,5 @@ pub use self::{
     sender::{Sender, System},
     usage::Usage,
 };
+#[cfg(feature = "testing")]
+pub(crate) use self::{payload::normalise, told::Told};

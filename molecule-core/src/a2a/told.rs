@@ -48,7 +48,7 @@ fn tool_trace(answer: &Value) -> Option<Value> {
 
 /// What events said so far. Holds no more than what is kept of them.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The line that is not over yet, and the event that is not.
     line: Vec<u8>,
     data: Vec<u8>,
@@ -61,7 +61,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Takes the next bytes, wherever they were cut.
-    pub(super) fn hear(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.add(&bytes[..end]);
             self.end_line();
@@ -111,7 +111,7 @@ impl Told {
     }
 
     /// What is kept of them.
-    pub(super) fn into_kept(mut self) -> Kept {
+    pub(crate) fn into_kept(mut self) -> Kept {
         self.end_line();
         self.end_event();
         let body = if self.is_truncated { truncated() } else { Value::Array(self.events) };

@@ -1,6 +1,6 @@
 //! Files on their way to an agent and back: streamed, never held as a whole.
 
-mod path;
+pub(crate) mod path;
 mod stream;
 
 use std::{fmt, time::Duration};

@@ -3,6 +3,7 @@
 mod access;
 mod inbound_secret;
 mod org_tokens;
+mod presented;
 mod session;
 mod tokens;
 
@@ -21,6 +22,7 @@ pub use self::{
     access::{Caller, Credential, Exposure},
     inbound_secret::InboundSecret,
     org_tokens::IssuedOrgToken,
+    presented::{bearer, offered_bearer},
     session::SessionSource,
     tokens::{IssuedToken, random_token},
 };

@@ -147,7 +147,7 @@ fn read(yaml: &str) -> Result<File, String> {
 
 impl Template {
     /// The template that `yaml` in the folder `id` describes, or why it cannot be read.
-    pub(super) fn parse(id: &str, yaml: &str) -> Result<Self, String> {
+    pub(crate) fn parse(id: &str, yaml: &str) -> Result<Self, String> {
         let File { name, description, tier, runtime, model, skills, models, providers, runtime_config, env, .. } =
             read(yaml)?;
         let first = |one: Vec<String>, other| if one.is_empty() { other } else { one };

@@ -8,6 +8,7 @@ pub mod provisioner_suite;
 mod scripted;
 pub mod store_suite;
 mod sweeps;
+pub mod untrusted;
 
 pub use self::{
     clock::{ManualClock, SeededEntropy},

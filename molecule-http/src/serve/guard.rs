@@ -15,7 +15,7 @@ use http_body_util::LengthLimitError;
 use molecule_core::{
     Error, ErrorKind,
     id::WorkspaceId,
-    identity::{Credential, Exposure},
+    identity::{self, Credential, Exposure},
 };
 use serde::de::DeserializeOwned;
 
@@ -29,8 +29,7 @@ pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
 /// The text after `Bearer `, if any. Any other scheme is no credential.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty())
+    identity::bearer(headers.get(AUTHORIZATION)?.to_str().ok()?)
 }
 
 /// What the request presents, and from where it can have come.

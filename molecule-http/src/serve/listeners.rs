@@ -13,7 +13,7 @@ use axum::http::{
 use molecule_core::{
     Error, ErrorKind,
     id::WorkspaceId,
-    identity::{Caller, Credential, Exposure},
+    identity::{self, Caller, Credential, Exposure},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -29,9 +29,8 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long one piece may take to leave for a listener.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The protocol that is spoken on `/ws`, and what goes before a token among the protocols that a browser offers.
+/// The protocol that is spoken on `/ws`.
 pub(crate) const PROTOCOL: &str = "molecule";
-const BEARER_PROTOCOL: &str = "molecule.bearer.";
 
 /// How often those who listen are looked after. All of it follows from how often they are asked whether they live.
 #[derive(Debug, Clone, Copy)]
@@ -175,11 +174,10 @@ impl Admission {
     }
 }
 
-/// The token that a browser offers among its protocols, since it cannot set a header.
+/// The token that a browser offers among its protocols.
 fn offered_bearer(headers: &HeaderMap) -> Option<&str> {
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let mut protocols = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    protocols.find_map(|protocol| protocol.trim().strip_prefix(BEARER_PROTOCOL)).filter(|token| !token.is_empty())
+    offered.filter_map(|value| value.to_str().ok()).find_map(identity::offered_bearer)
 }
 
 #[cfg(test)]
@@ -212,17 +210,15 @@ mod tests {
 
     #[test]
     fn a_token_may_be_among_the_protocols() {
-        let rows = [
-            ("molecule, molecule.bearer.abc", Some("abc")),
-            ("molecule.bearer.abc,molecule", Some("abc")),
-            ("molecule", None),
-            ("molecule.bearer.", None),
-            ("bearer.abc", None),
-        ];
-        for (value, expected) in rows {
-            let headers = HeaderMap::from_iter([(SEC_WEBSOCKET_PROTOCOL, value.parse().unwrap())]);
-            assert_eq!(offered_bearer(&headers), expected, "{value}");
+        let headers = |values: &[&str]| {
+            HeaderMap::from_iter(values.iter().map(|value| (SEC_WEBSOCKET_PROTOCOL, value.parse().unwrap())))
+        };
+        let mut two = headers(&["molecule"]);
+        two.append(SEC_WEBSOCKET_PROTOCOL, "molecule.bearer.abc".parse().unwrap());
+        for (headers, expected) in
+            [(headers(&["molecule, molecule.bearer.abc"]), Some("abc")), (two, Some("abc")), (headers(&[]), None)]
+        {
+            assert_eq!(offered_bearer(&headers), expected, "{headers:?}");
         }
-        assert_eq!(offered_bearer(&HeaderMap::new()), None);
     }
 }
