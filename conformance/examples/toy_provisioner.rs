@@ -102,6 +102,17 @@ impl LocalProvisioner for Toy {
         Ok(())
     }
 
+    async fn halt(&self, id: WorkspaceId) -> Result<()> {
+        if let Some(child) = self.machines.lock().await.get_mut(&id) {
+            // It fails only where it ended by itself.
+            let _ = child.start_kill();
+            child.wait().await.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "the machine cannot be waited for").caused_by(error)
+            })?;
+        }
+        Ok(())
+    }
+
     async fn is_running(&self, id: WorkspaceId) -> Result<bool> {
         Ok(self.observe(id).await? == Workload::Running)
     }
@@ -152,6 +163,10 @@ impl WorkspaceFiles for Toy {
 impl WorkloadInspector for Toy {
     fn peer_url(&self, _: WorkspaceId) -> Option<String> {
         None
+    }
+
+    async fn address(&self, _: WorkspaceId) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {

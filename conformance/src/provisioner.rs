@@ -73,6 +73,7 @@ impl Fixture for Plain {
             access: Access::None,
             platform_url: "http://127.0.0.1:8080".to_owned(),
             reset_session: false,
+            command: Default::default(),
         }
     }
 }

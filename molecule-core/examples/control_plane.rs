@@ -159,6 +159,7 @@ impl Fleet {
             access: Access::None,
             platform_url: asked.platform_url,
             reset_session: false,
+            command: Default::default(),
         };
         let url = self.provisioner.start(&spec).await.map_err(|error| refusal(StatusCode::BAD_GATEWAY, error))?;
         let instance_id = format!("i-{}", random_uuid(&SystemEntropy).simple());

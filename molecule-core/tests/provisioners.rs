@@ -39,6 +39,7 @@ fn spec(id: WorkspaceId, env: &[(&str, &str)]) -> StartSpec {
         access: Access::None,
         platform_url: "http://127.0.0.1:8080".to_owned(),
         reset_session: false,
+        command: Default::default(),
     }
 }
 

@@ -139,6 +139,7 @@ fn spec() -> StartSpec {
         access: Access::None,
         platform_url: "https://fleet.example".to_owned(),
         reset_session: false,
+        command: Default::default(),
     }
 }
 

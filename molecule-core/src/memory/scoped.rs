@@ -47,6 +47,9 @@ pub struct Recall {
     pub limit: Option<u32>,
 }
 
+/// How many bytes are kept of what a workspace remembers from the start.
+const LONGEST_FIRST_MEMORY: usize = 100_000;
+
 impl ControlPlane {
     /// Keeps a memory of a workspace, without the secrets in it.
     ///
@@ -78,6 +81,7 @@ impl ControlPlane {
     /// Keeps what a new workspace remembers. One that cannot be kept does not keep the workspace from being there.
     pub(crate) async fn remember_from_start(&self, id: WorkspaceId, memories: Vec<NewMemory>) {
         for mut memory in memories.into_iter().filter(|memory| !memory.content.is_empty()) {
+            memory.content.truncate(memory.content.floor_char_boundary(LONGEST_FIRST_MEMORY));
             memory.scope = match memory.scope.trim() {
                 "" => Scope::Local.as_str().to_owned(),
                 scope => scope.to_uppercase(),

@@ -9,6 +9,7 @@ use super::{ControlPlaneProvisioner, StartSpec, dispatch::Job, no_backend, prepa
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
+    id::{AttemptId, WorkspaceId},
     identity::{self, NewToken},
     templates::ConfigSource,
     workspace::{Status, Workspace, restart_context::RestartContext},
@@ -67,9 +68,10 @@ impl ControlPlane {
         let env = self.environment(workspace).await?;
         // What its user made of an earlier configuration survives.
         let holds = job.config == ConfigSource::Keep && self.has_config(workspace).await;
-        let files = self.config_files(workspace, &job.config, holds, &env).await?;
+        let (files, command) = self.config_files(workspace, &job.config, holds, &env).await?;
         let mut spec = prepare::spec(workspace, env, files, &self.inner.config, &issued.token);
         spec.reset_session = job.reset_session;
+        spec.command = command;
         if let Backend::Local { provisioner, .. } = &self.inner.backend {
             provisioner.prepare(&spec).await.map_err(start_failed)?;
         }
@@ -199,6 +201,24 @@ impl ControlPlane {
                 Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                 _ => Err(Error::new(ErrorKind::Unexpected, "the call to the control plane ended without an answer")),
             },
+        }
+    }
+
+    /// Ends for good what `attempt` started and what ended before its agent said a word, which the backend might begin again.
+    /// What it wrote stays, for whoever looks why.
+    pub(crate) async fn put_to_rest(&self, id: WorkspaceId, attempt: AttemptId) {
+        let Backend::Local { provisioner, .. } = &self.inner.backend else { return };
+        let _gate = self.inner.gates.enter(id).await;
+        let rest = async {
+            match self.inner.store.workspace(id).await? {
+                Some(row) if row.status == Status::Failed && row.provision_attempt == Some(attempt) => {
+                    provisioner.halt(id).await
+                }
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = in_time(self.inner.config.delete_budget, "end what failed", rest).await {
+            tracing::warn!(workspace.id = %id, error = error.detail(), "a workload that failed may begin again");
         }
     }
 

@@ -102,7 +102,11 @@ impl ControlPlane {
                 return Ok(());
             }
             match inspector.observe(job.workspace.id).await {
-                Ok(workload) if never_comes(workload, true) => return Err(ended_before_it_registered(workload)),
+                Ok(workload) if never_comes(workload, true) => {
+                    self.fail_job(job, &ended_before_it_registered(workload), "").await;
+                    self.put_to_rest(job.workspace.id, job.attempt).await;
+                    return Ok(());
+                }
                 Ok(_) => {}
                 // A backend that can't tell says nothing about the workload; the timeout sweep has the last word.
                 Err(error) => tracing::warn!(workspace.id = %job.workspace.id, error = error.detail(), "cannot look"),

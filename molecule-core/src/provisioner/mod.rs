@@ -92,6 +92,20 @@ pub struct StartSpec {
     pub platform_url: String,
     /// Forget the agent's conversation first, where the backend keeps one.
     pub reset_session: bool,
+    /// Which program the agent is, where no image says that.
+    pub command: AgentCommand,
+}
+
+/// Which program an agent is, on a backend without images.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AgentCommand {
+    /// That of the backend.
+    #[default]
+    Own,
+    /// That of the start before; that of the backend where there was none.
+    Kept,
+    /// This one, with its arguments: an absolute path, or a name to be looked up where programs are.
+    Named(Vec<String>),
 }
 
 impl Debug for StartSpec {
@@ -165,6 +179,13 @@ pub trait LocalProvisioner: Debug + Send + Sync + 'static {
     /// - Returns once no process of the workspace runs.
     async fn stop(&self, id: WorkspaceId) -> Result<()>;
 
+    /// Ends the workload for good, and keeps what it wrote.
+    ///
+    /// # Behavior
+    /// - Nothing of it runs afterwards, nor begins again by itself.
+    /// - Its log can be read as before.
+    async fn halt(&self, id: WorkspaceId) -> Result<()>;
+
     /// Whether the workload runs.
     ///
     /// # Behavior
@@ -221,6 +242,12 @@ pub trait WorkloadInspector: Debug + Send + Sync + 'static {
     /// Where other workloads of this backend call the agent of `id`; `None` where that is the URL that
     /// [`LocalProvisioner::start`] gave.
     fn peer_url(&self, id: WorkspaceId) -> Option<String>;
+
+    /// Where this process calls the agent of `id`; `None` where none runs, or the backend does not tell.
+    ///
+    /// # Behavior
+    /// - What runs is called where its start said.
+    async fn address(&self, id: WorkspaceId) -> Result<Option<String>>;
 
     /// What the workload of `id` does now.
     async fn observe(&self, id: WorkspaceId) -> Result<Workload>;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigFile, StartSpec};
+use super::{AgentCommand, ConfigFile, StartSpec};
 use crate::{
     config::Config,
     workspace::{Access, DEFAULT_RUNTIME, Workspace},
@@ -40,6 +40,7 @@ pub(crate) fn spec(
         access: workspace.workspace_access,
         platform_url: config.platform_url.clone(),
         reset_session: false,
+        command: AgentCommand::default(),
     }
 }
 

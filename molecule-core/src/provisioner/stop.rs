@@ -190,14 +190,14 @@ async fn stop_with_retry(
     base: Duration,
 ) -> bool {
     let source = source.as_str();
-    let mut trial = Trial { id, source, last_error: None };
+    let mut trial = Trial { id, source, over: false, last_error: None };
     for attempt in 1..=TRIES {
         match provisioner.stop(id, instance).await {
             Ok(()) => {
                 if attempt > 1 {
                     tracing::info!("{source}: cpProv.Stop({id}) succeeded on attempt {attempt}");
                 }
-                trial.last_error = None;
+                trial.over = true;
                 return true;
             }
             Err(error) => trial.last_error = Some(error.detail()),
@@ -206,6 +206,7 @@ async fn stop_with_retry(
             tokio::time::sleep(base * 2_u32.pow(attempt - 1)).await;
         }
     }
+    trial.over = true;
     let last_error = trial.last_error.take().unwrap_or_default();
     tracing::error!(
         "LEAK-SUSPECT cpProv.Stop workspace_id={id} source={source} attempts={TRIES} last_err={last_error:?} instance_id={instance}"
@@ -213,17 +214,19 @@ async fn stop_with_retry(
     false
 }
 
-/// Says so where it is dropped between two tries.
+/// Says so where it is dropped before it is over.
 struct Trial {
     id: WorkspaceId,
     source: &'static str,
+    over: bool,
     last_error: Option<String>,
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if let Some(error) = &self.last_error {
+        if !self.over {
             let Self { id, source, .. } = self;
+            let error = self.last_error.as_deref().unwrap_or("none yet");
             tracing::warn!("{source}: cpProv.Stop({id}) abandoned mid-retry: ctx cancelled (last_err={error})");
         }
     }

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::ControlPlane,
+    control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     events::EventKind,
     id::WorkspaceId,
@@ -111,7 +111,13 @@ impl ControlPlane {
             } else {
                 status_after(workspace.status)
             };
-            if let Some(registered) = self.keep_registration(&workspace, register, to, mode, url, verified).await? {
+            let url = match url {
+                None if to == Status::Online && mode == DeliveryMode::Push => self.address_to_find(&workspace).await,
+                url => url.map(str::to_owned),
+            };
+            if let Some(registered) =
+                self.keep_registration(&workspace, register, to, mode, url.as_deref(), verified).await?
+            {
                 return Ok(registered);
             }
         }
@@ -159,6 +165,19 @@ impl ControlPlane {
     /// [`ErrorKind::InvalidInput`], naming the first thing that forbids it.
     pub(crate) async fn check_url(&self, url: &str) -> Result<CheckedUrl> {
         net::check_url(url, self.inner.config.address_policy, &self.inner.names).await
+    }
+
+    /// Where the agent of a workspace is called whose address was lost: its try had failed before it came, or its server
+    /// died before it could keep it.
+    async fn address_to_find(&self, workspace: &Workspace) -> Option<String> {
+        let Backend::Local { inspector, .. } = &self.inner.backend else { return None };
+        if !workspace.url.is_empty() || !self.is_assigned(workspace) {
+            return None;
+        }
+        inspector.address(workspace.id).await.unwrap_or_else(|error| {
+            tracing::warn!(workspace.id = %workspace.id, error = error.detail(), "cannot tell where its agent is called");
+            None
+        })
     }
 
     async fn keep_registration(

@@ -126,6 +126,7 @@ impl ControlPlane {
                 if let Some(attempt) = row.provision_attempt {
                     let failure = dispatch::ended_before_it_registered(ended);
                     self.fail_attempt(row.id, attempt, &failure, Some(""), json!({})).await;
+                    self.put_to_rest(row.id, attempt).await;
                 }
                 Ok(())
             }

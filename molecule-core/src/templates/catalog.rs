@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Template, files, required_env};
+use super::{Template, agent_command, files, required_env};
 use crate::{
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
     provisioner::{
-        ConfigFile,
+        AgentCommand, ConfigFile,
         prepare::{CONFIG_FILE, generated_config},
     },
     workspace::{Restart, Workspace},
@@ -97,8 +97,10 @@ impl ControlPlane {
         .await
     }
 
-    /// The files that a start puts into the configuration folder, where it `holds` a configuration or not yet. Checked
-    /// against the environment that the agent will have.
+    /// The files that a start puts into the configuration folder, where it `holds` a configuration or not yet, and the
+    /// program that its agent is. Checked against the environment that the agent will have.
+    ///
+    /// Only a template names a program: agents write their own configuration, and would choose what runs on this host.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] with `missing` where a variable is required that is not set.
@@ -108,9 +110,9 @@ impl ControlPlane {
         source: &ConfigSource,
         holds: bool,
         env: &BTreeMap<String, String>,
-    ) -> Result<Vec<ConfigFile>> {
+    ) -> Result<(Vec<ConfigFile>, AgentCommand)> {
         let source = match source {
-            ConfigSource::Keep if holds => return Ok(Vec::new()),
+            ConfigSource::Keep if holds => return Ok((Vec::new(), AgentCommand::Kept)),
             ConfigSource::Keep => self.first_config(workspace).await?,
             other => other.clone(),
         };
@@ -132,7 +134,11 @@ impl ControlPlane {
                 tracing::warn!(workspace.id = %workspace.id, error, "config.yaml cannot be read; nothing is checked");
             }
         }
-        Ok(files)
+        let command = match agent_command(&config) {
+            named if named.is_empty() => AgentCommand::Own,
+            named => AgentCommand::Named(named),
+        };
+        Ok((files, command))
     }
 }
 

@@ -122,6 +122,9 @@ struct RuntimeConfig {
     providers: Vec<String>,
     #[serde(deserialize_with = "or_default")]
     provision_timeout_seconds: i64,
+    /// These two are looked at where they are asked for: what is wrong with them spoils nothing else.
+    command: Option<serde_json::Value>,
+    args: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +179,15 @@ pub(crate) fn required_env(yaml: &str) -> Result<Vec<String>, String> {
     read(yaml).map(|file| file.runtime_config.required_env)
 }
 
+/// The program that a configuration names for its agent, with its arguments; nothing where it names none.
+pub(crate) fn agent_command(yaml: &str) -> Vec<String> {
+    let Ok(File { runtime_config: RuntimeConfig { command, args, .. }, .. }) = read(yaml) else { return Vec::new() };
+    let program = command.as_ref().and_then(|command| command.as_str()).filter(|command| !command.is_empty());
+    let Some(program) = program else { return Vec::new() };
+    let arguments = args.as_ref().and_then(|args| args.as_array()).into_iter().flatten();
+    std::iter::once(program).chain(arguments.filter_map(|argument| argument.as_str())).map(str::to_owned).collect()
+}
+
 /// The team that a configuration names, or why it cannot be read.
 pub(crate) fn sub_workspaces(yaml: &str) -> Result<Vec<SubWorkspace>, String> {
     read(yaml).map(|file| file.sub_workspaces)
@@ -190,6 +202,22 @@ pub(crate) fn shared_context(yaml: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_named_with_its_arguments_or_not_at_all() {
+        for (yaml, expected) in [
+            ("runtime_config: {command: python3, args: [-m, agent]}", &["python3", "-m", "agent"][..]),
+            ("runtime_config: {command: /opt/agent}", &["/opt/agent"]),
+            ("runtime_config: {args: [-m, agent]}", &[]),
+            ("runtime_config: {command: '', args: [x]}", &[]),
+            ("runtime_config: {command: [python3], args: x, model: sonnet}", &[]),
+            ("name: [", &[]),
+        ] {
+            assert_eq!(agent_command(yaml), expected, "{yaml}");
+        }
+        let template = Template::parse("t", "runtime_config: {command: [python3], args: x, model: sonnet}").unwrap();
+        assert_eq!(template.model, "sonnet");
+    }
 
     #[test]
     fn reads_what_is_offered_and_passes_over_the_rest() {

@@ -10,7 +10,7 @@ mod manifest;
 
 pub(crate) use self::{
     catalog::ConfigSource,
-    config::{SubWorkspace, required_env, shared_context, sub_workspaces},
+    config::{SubWorkspace, agent_command, required_env, shared_context, sub_workspaces},
     files::is_own_file,
 };
 pub use self::{

@@ -30,11 +30,13 @@ pub enum Operation {
     Prepare,
     Start,
     Stop,
+    Halt,
     IsRunning,
     ExecRead,
     RemoveVolume,
     VolumeHasFile,
     WriteAuthToken,
+    Address,
     Observe,
     Logs,
     Inventory,
@@ -384,6 +386,15 @@ impl LocalProvisioner for ScriptedProvisioner {
         Ok(())
     }
 
+    async fn halt(&self, id: WorkspaceId) -> Result<()> {
+        self.enter(Operation::Halt, Some(id)).await?;
+        let mut state = self.lock();
+        if let Some(fake) = state.workspaces.get_mut(&id).filter(|fake| fake.workload == Workload::Running) {
+            fake.workload = Workload::Ended { exit_code: None };
+        }
+        Ok(())
+    }
+
     async fn is_running(&self, id: WorkspaceId) -> Result<bool> {
         self.enter(Operation::IsRunning, Some(id)).await?;
         Ok(self.lock().workspaces.get(&id).is_some_and(|fake| fake.workload == Workload::Running))
@@ -432,6 +443,13 @@ impl LocalProvisioner for ScriptedProvisioner {
 impl WorkloadInspector for ScriptedProvisioner {
     fn peer_url(&self, _: WorkspaceId) -> Option<String> {
         None
+    }
+
+    async fn address(&self, id: WorkspaceId) -> Result<Option<String>> {
+        self.enter(Operation::Address, Some(id)).await?;
+        let state = self.lock();
+        let fake = state.workspaces.get(&id).filter(|fake| fake.workload == Workload::Running);
+        Ok(fake.map(|fake| fake.url.clone()).filter(|_| self.capability.assigns_url))
     }
 
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {

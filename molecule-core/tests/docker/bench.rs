@@ -158,6 +158,7 @@ impl Bench {
             access: Access::None,
             platform_url: "http://host.docker.internal:8080".to_owned(),
             reset_session: false,
+            command: Default::default(),
         }
     }
 

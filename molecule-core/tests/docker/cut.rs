@@ -27,12 +27,15 @@ struct Cut {
 
 impl Cut {
     async fn new(bench: &Bench) -> Self {
-        let image = format!("{}:serve", bench.tag);
-        bench.image(&image, &[]).await;
+        Self::running(bench, &format!("{}:serve", bench.tag)).await
+    }
+
+    async fn running(bench: &Bench, image: &str) -> Self {
+        bench.image(image, &[]).await;
         let proxy = Proxy::to(&bench.host, None);
         let mut config = bench.config();
         config.docker_host = Some(proxy.host.clone());
-        config.images.overrides.insert("claude-code".to_owned(), image);
+        config.images.overrides.insert("claude-code".to_owned(), image.to_owned());
         let backend = Arc::new(bench.connect(config).await);
         let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
             .config(Config { orphan_grace: Duration::ZERO, ..Config::default() })
@@ -98,6 +101,24 @@ async fn an_engine_that_stops_before_a_step_of_a_start_fails_it_and_leaves_nothi
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_in_the_middle_of_a_pull_fails_the_start_and_leaves_nothing() {
+    on_engine(async |bench| {
+        // What moves is brought anew, although it is there.
+        let mut cut = Cut::running(&bench, &format!("{}:latest", bench.tag)).await;
+        let step = "POST /images/create";
+        cut.proxy.hold(step);
+        let id = cut.create(&bench).await;
+        eventually(step, async || cut.proxy.asked(step) > 0).await;
+        assert_eq!(cut.row(id).await.status, Status::Provisioning);
+        cut.proxy.close().await;
+        eventually("the failure to be told", async || cut.row(id).await.status == Status::Failed).await;
+        assert_eq!(bench.traces(id).await, [""; 0]);
+        cut.mend(&bench, id).await;
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -82,7 +82,8 @@ async fn starts_that_need_the_same_image_pull_it_once() {
         config.images.overrides.insert("gone".to_owned(), format!("localhost:1/{}:1", bench.tag));
         let provisioner = bench.connect(config).await;
         let specs: Vec<_> = (0..STARTS).map(|_| bench.spec(bench.workspace(), "gone")).collect();
-        let starts = join_all(specs.iter().map(|spec| provisioner.start(spec)));
+        // Nothing is started before its image is there.
+        let starts = join_all(specs.iter().map(|spec| provisioner.prepare(spec)));
         let release = async {
             eventually("every start to know that the image is missing", async || {
                 proxy.finished("GET /images/", "/json") == STARTS
@@ -111,6 +112,7 @@ async fn a_pull_has_a_time_budget_of_its_own() {
         let error = provisioner.start(&bench.spec(bench.workspace(), "slow")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.detail().contains("the pull took longer than 100ms"), "{}", error.detail());
+        assert!(error.message().contains("was not pulled within 0 s"), "{}", error.message());
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use molecule_core::{
     ControlPlane, ErrorKind,
     config::Config,
+    provisioner::AgentCommand,
     registry::{Heartbeat, Register},
     store::{Store, gate},
     templates::Templates,
@@ -270,5 +271,53 @@ async fn what_is_stopped_works_on_nothing() {
         let row = fleet.row(id).await;
         assert_eq!((row.active_tasks, row.current_task.as_deref()), (0, Some("")), "{how}");
     }
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_after_its_try_had_failed_is_called_where_it_is() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let (token, url) = (fleet.token(id), fleet.row(id).await.url);
+    let pool = gate::sqlite(fleet.control_plane.store()).unwrap();
+    let lost = async || {
+        let lose = sqlx::query("UPDATE workspaces SET url = '', status = 'failed' WHERE id = $1").bind(id);
+        lose.execute(pool).await.unwrap();
+    };
+    let register = async || {
+        let credential = fleet.control_plane.authenticate(Some(token.expose_secret())).await.unwrap();
+        let register = Register { id, url: String::new(), agent_card: json!({}), delivery_mode: None };
+        fleet.control_plane.register(&register, credential).await.unwrap();
+        fleet.row(id).await
+    };
+    lost().await;
+    fleet.backend.when(Operation::Address).times(1).fail(ErrorKind::Unavailable, "no answer");
+    let row = register().await;
+    assert_eq!((row.status, row.url.as_str()), (Status::Online, ""), "that it lives matters more");
+    let row = register().await;
+    assert_eq!((row.status, row.url), (Status::Online, url.clone()));
+    lost().await;
+    assert_eq!(register().await.url, url);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn only_a_template_says_which_program_the_agent_is() {
+    let yaml = "name: own\nruntime: hermes\nruntime_config: {command: own-agent, args: [-v]}\n";
+    let (fleet, _dir) = with_templates(&[("own", yaml)]).await;
+    let request =
+        CreateWorkspace { name: "a".to_owned(), template: Some("own".to_owned()), ..CreateWorkspace::default() };
+    let id = fleet.control_plane.create(request).await.unwrap().workspace.id;
+    fleet.come_online(id).await;
+    // What its agent makes of its configuration says nothing of it.
+    fleet.control_plane.restart(id, false).await.unwrap();
+    fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    let plain = fleet.create("b").await;
+    fleet.come_online(plain).await;
+    let commands: Vec<AgentCommand> = fleet.backend.starts().into_iter().map(|spec| spec.command).collect();
+    let named = AgentCommand::Named(vec!["own-agent".to_owned(), "-v".to_owned()]);
+    assert_eq!(commands, [named, AgentCommand::Kept, AgentCommand::Own]);
     fleet.down().await;
 }

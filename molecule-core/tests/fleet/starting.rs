@@ -112,6 +112,9 @@ async fn an_agent_that_ends_before_its_first_word_fails_its_workspace() {
         row.last_sample_error.as_deref(),
         Some("the agent ended with exit code 3 before it registered — its log says why (molecule logs)")
     );
+    // A backend that would begin it again is told not to; its log stays.
+    tokio::time::timeout(PATIENCE, fleet.backend.called(Operation::Halt, 1)).await.expect("it is put to rest");
+    assert!(fleet.control_plane.logs(id, 10).await.is_ok());
     fleet.down().await;
 }
 

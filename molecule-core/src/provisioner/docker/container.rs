@@ -173,6 +173,7 @@ mod tests {
             access: Access::None,
             platform_url: "http://host.docker.internal:8080".to_owned(),
             reset_session: false,
+            command: Default::default(),
         }
     }
 

@@ -9,6 +9,11 @@ pub(super) fn is_not_found(error: &EngineError) -> bool {
     status(error) == Some(404)
 }
 
+/// Whether it was so before.
+pub(super) fn is_done(error: &EngineError) -> bool {
+    status(error) == Some(304)
+}
+
 /// Whether the engine is already doing it, or something stands in its way.
 pub(super) fn is_conflict(error: &EngineError) -> bool {
     status(error) == Some(409)

@@ -32,6 +32,17 @@ impl Found {
     pub(super) fn is_running(&self) -> bool {
         self.container.state.as_ref().and_then(|state| state.running).unwrap_or(false)
     }
+
+    /// The port of this host that its agent was given: published, or told where it shares the network of the host.
+    pub(super) fn port(&self) -> Option<u16> {
+        let published = self.container.host_config.as_ref().and_then(|host| host.port_bindings.as_ref());
+        let published = published.and_then(|ports| ports.values().flatten().flatten().next()?.host_port.clone());
+        let told = || {
+            let env = self.container.config.as_ref()?.env.as_ref()?;
+            env.iter().find_map(|variable| variable.strip_prefix("PORT=").map(str::to_owned))
+        };
+        published.or_else(told)?.parse().ok()
+    }
 }
 
 impl DockerProvisioner {
@@ -101,8 +112,12 @@ impl DockerProvisioner {
 /// What a container does, seen from its state, how often the engine restarted it, and the time.
 fn judge(state: &ContainerState, restarts: i64, now: DateTime<Utc>) -> Workload {
     let running = state.running == Some(true);
-    // Between two runs the engine calls a container both restarting and running.
-    if state.restarting == Some(true) || !running {
+    // Between two runs the engine calls a container both restarting and running. It is given a few runs to come up.
+    let between_runs = state.restarting == Some(true);
+    if between_runs && restarts < CRASH_LOOP {
+        return Workload::Running;
+    }
+    if between_runs || !running {
         // A container that never ran says 0, too.
         let ran = time(state.finished_at.as_deref()).is_some_and(|end| end.timestamp() > 0);
         return Workload::Ended { exit_code: state.exit_code.filter(|_| ran) };
@@ -142,7 +157,14 @@ mod tests {
             ("crashed once", state(true, false, 0, start, start), 1, now, Workload::Running),
             ("crash loop, up", state(true, false, 0, start, start), 3, now, Workload::Ended { exit_code: None }),
             ("crashed long ago", state(true, false, 0, start, start), 3, later, Workload::Running),
-            ("between runs", state(true, true, 3, start, start), 1, now, Workload::Ended { exit_code: Some(3) }),
+            ("between runs", state(true, true, 3, start, start), 2, now, Workload::Running),
+            (
+                "crash loop, between runs",
+                state(true, true, 3, start, start),
+                3,
+                now,
+                Workload::Ended { exit_code: Some(3) },
+            ),
             ("ended", state(false, false, 137, start, start), 0, now, Workload::Ended { exit_code: Some(137) }),
             ("never ran", state(false, false, 0, never, never), 0, now, Workload::Ended { exit_code: None }),
         ] {

@@ -127,6 +127,11 @@ impl LocalProvisioner for DockerProvisioner {
         self.remove_workload(id).await
     }
 
+    async fn halt(&self, id: WorkspaceId) -> Result<()> {
+        let _gate = self.gates.enter(id).await;
+        self.end_workload(id).await
+    }
+
     async fn is_running(&self, id: WorkspaceId) -> Result<bool> {
         Ok(self.find(id).await?.is_some_and(|found| found.is_running()))
     }
@@ -159,6 +164,11 @@ impl LocalProvisioner for DockerProvisioner {
 impl WorkloadInspector for DockerProvisioner {
     fn peer_url(&self, id: WorkspaceId) -> Option<String> {
         Some(format!("http://{}:{}", names::container(id), container::AGENT_PORT))
+    }
+
+    async fn address(&self, id: WorkspaceId) -> Result<Option<String>> {
+        let found = self.find(id).await?.filter(|found| found.is_running());
+        Ok(found.and_then(|found| found.port()).map(|port| format!("http://127.0.0.1:{port}")))
     }
 
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {

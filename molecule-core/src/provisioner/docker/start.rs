@@ -10,7 +10,7 @@ use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-        RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt;
@@ -146,6 +146,17 @@ impl DockerProvisioner {
             self.remove_container(&found.name).await?;
         }
         Ok(())
+    }
+
+    /// Stops the workload where it is, log and all. Its restart policy leaves alone what was stopped by hand.
+    pub(super) async fn end_workload(&self, id: WorkspaceId) -> Result<()> {
+        let Some(found) = self.find(id).await? else { return Ok(()) };
+        let at_once = StopContainerOptionsBuilder::new().t(0).build();
+        match self.docker.stop_container(&found.name, Some(at_once)).await {
+            Ok(()) => Ok(()),
+            Err(error) if errors::is_not_found(&error) || errors::is_done(&error) => Ok(()),
+            Err(error) => Err(errors::failed(format!("stop the container {}", found.name))(error)),
+        }
     }
 
     /// Removes the workload and what is left of interrupted work on its volumes.

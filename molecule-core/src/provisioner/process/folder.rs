@@ -26,6 +26,8 @@ pub(super) struct Folder {
     pub(super) workspace: PathBuf,
     pub(super) log: PathBuf,
     pub(super) record: PathBuf,
+    /// The program that was named for the agent, where one was.
+    pub(super) command: PathBuf,
 }
 
 impl Folder {
@@ -35,6 +37,7 @@ impl Folder {
             workspace: path.join("workspace"),
             log: path.join("agent.log"),
             record: path.join("process.json"),
+            command: path.join("command.json"),
             path,
         }
     }

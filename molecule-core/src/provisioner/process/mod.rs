@@ -186,7 +186,7 @@ impl ProcessProvisioner {
             *slot.reaper.lock().unwrap_or_else(PoisonError::into_inner) = Some(reaper.clone());
             let stopping = provisioner.stopping.clone();
             provisioner.tasks.spawn(reap(id, slot, reaper, spawned.child, stopping));
-            Ok(format!("http://127.0.0.1:{port}"))
+            Ok(url(port))
         })
         .await
     }
@@ -210,6 +210,11 @@ async fn reap(id: WorkspaceId, slot: Arc<Slot>, reaper: Reaper, mut child: Child
         Ok(Err(error)) => tracing::warn!(workspace.id = %id, error = error.detail(), "exit code not recorded"),
         Err(error) => tracing::warn!(workspace.id = %id, %error, "exit code not recorded"),
     }
+}
+
+/// Where an agent that listens on `port` is called.
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// The exit code as shells tell it.
@@ -308,6 +313,11 @@ impl LocalProvisioner for ProcessProvisioner {
         stop::stop(self, &slot).await
     }
 
+    /// The log is a file, which stays.
+    async fn halt(&self, id: WorkspaceId) -> Result<()> {
+        self.stop(id).await
+    }
+
     async fn is_running(&self, id: WorkspaceId) -> Result<bool> {
         Ok(self.observe(id).await? == Workload::Running)
     }
@@ -363,6 +373,16 @@ impl LocalProvisioner for ProcessProvisioner {
 impl WorkloadInspector for ProcessProvisioner {
     fn peer_url(&self, _: WorkspaceId) -> Option<String> {
         None
+    }
+
+    async fn address(&self, id: WorkspaceId) -> Result<Option<String>> {
+        let slot = self.slot(id);
+        let running = self.blocking(move || slot.expect_running()).await;
+        match running {
+            Ok(record) => Ok(Some(url(record.port))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn observe(&self, id: WorkspaceId) -> Result<Workload> {

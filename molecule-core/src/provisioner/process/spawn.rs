@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use super::{ProcessConfig, folder, folder::Folder, log, proc_table::ProcessId, record::Record};
 use crate::{
     error::{Error, ErrorKind, Result, Retry},
-    provisioner::StartSpec,
+    provisioner::{AgentCommand, StartSpec},
     workspace::Access,
 };
 
@@ -29,17 +29,19 @@ pub(super) struct Spawned {
 /// Prepares the folder of a workspace and starts its agent there.
 pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -> Result<Spawned> {
     let workspace = workspace(folder, spec)?;
-    check_command(&config.command)?;
+    let (program, arguments) = agent(config, folder, &spec.command)?;
+    check_command(&program)?;
     folder.create()?;
     folder.write_configs(&spec.files)?;
+    keep_command(folder, &spec.command)?;
     let log = log::open(&folder.log)?;
     let errors =
         log.try_clone().map_err(|error| folder::failed("open the log of the workspace", &folder.log, error))?;
     let port = free_port()?;
 
-    let mut command = Command::new(&config.command);
+    let mut command = Command::new(&program);
     command
-        .args(&config.args)
+        .args(&arguments)
         .env_clear()
         .envs(environment(config, folder, spec, port)?)
         .current_dir(&workspace)
@@ -59,19 +61,18 @@ pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -
             "the agent command cannot be run: {} — check that it, and the interpreter a script names, can be run",
             error.kind()
         );
-        Error::new(ErrorKind::Unavailable, message).context("command", config.command.display()).caused_by(error)
+        Error::new(ErrorKind::Unavailable, message).context("command", program.display()).caused_by(error)
     })?;
 
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| lost(&config.command))?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| lost(&program))?;
     let process = ProcessId::of(pid).map_err(|error| {
         end(pid);
-        lost(&config.command).caused_by(error)
+        lost(&program).caused_by(error)
     })?;
-    let arguments = config.args.iter().cloned();
     let record = Record {
         process: Some(process.clone()),
         port,
-        command: std::iter::once(config.command.display().to_string()).chain(arguments).collect(),
+        command: std::iter::once(program.display().to_string()).chain(arguments).collect(),
         workspace,
         exit_code: None,
     };
@@ -112,6 +113,52 @@ fn workspace(folder: &Folder, spec: &StartSpec) -> Result<PathBuf> {
             Ok(path.clone())
         }
         _ => Ok(folder.workspace.clone()),
+    }
+}
+
+/// The program of the agent and its arguments.
+fn agent(config: &ProcessConfig, folder: &Folder, command: &AgentCommand) -> Result<(PathBuf, Vec<String>)> {
+    let named = match command {
+        AgentCommand::Own => None,
+        AgentCommand::Named(named) => Some(named.clone()),
+        AgentCommand::Kept => match fs::read(&folder.command) {
+            Ok(text) => Some(serde_json::from_slice(&text).map_err(|error| {
+                Error::new(ErrorKind::Unexpected, "the file that names the agent's program is damaged")
+                    .context("path", folder.command.display())
+                    .caused_by(error)
+            })?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(folder::failed("read a file of the workspace", &folder.command, error)),
+        },
+    };
+    let mut named: std::collections::VecDeque<String> = named.unwrap_or_default().into();
+    Ok(match named.pop_front() {
+        Some(program) => (look_up(config, &program), named.into()),
+        None => (config.command.clone(), config.args.clone()),
+    })
+}
+
+/// The program that is called so where agents look for programs.
+fn look_up(config: &ProcessConfig, program: &str) -> PathBuf {
+    let folders = config.inherit.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str());
+    let named_only = !program.contains('/');
+    let mut places = folders.into_iter().flat_map(std::env::split_paths).filter(|_| named_only);
+    places.find_map(|place| Some(place.join(program)).filter(|path| path.is_file())).unwrap_or_else(|| program.into())
+}
+
+/// Keeps what was named for the starts to come.
+fn keep_command(folder: &Folder, command: &AgentCommand) -> Result<()> {
+    match command {
+        AgentCommand::Kept => Ok(()),
+        AgentCommand::Named(named) => {
+            folder::replace(&folder.command, serde_json::Value::from(named.clone()).to_string().as_bytes(), 0o600)
+        }
+        AgentCommand::Own => match fs::remove_file(&folder.command) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(folder::failed("remove a file of the workspace", &folder.command, error))
+            }
+            _ => Ok(()),
+        },
     }
 }
 
@@ -196,6 +243,7 @@ mod tests {
             access: Access::None,
             platform_url: "http://127.0.0.1:8080".to_owned(),
             reset_session: false,
+            command: Default::default(),
         }
     }
 
@@ -217,6 +265,32 @@ mod tests {
             ("WORKSPACE_ID", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
         ];
         assert_eq!(environment, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn the_program_that_was_named_is_found_and_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().join("w"));
+        folder.create().unwrap();
+        let bin = root.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::write(bin.join("own-agent"), "").unwrap();
+        let mut config = config("/usr/bin/molecule");
+        config.args = vec!["agent".to_owned()];
+        config.inherit = vec![("PATH".to_owned(), format!("/no/such/folder:{}", bin.display()))];
+        let own = ("/usr/bin/molecule".into(), vec!["agent".to_owned()]);
+        let named = |words: &[&str]| AgentCommand::Named(words.iter().map(|word| (*word).to_owned()).collect());
+        let agent = |command: &AgentCommand| agent(&config, &folder, command).unwrap();
+        assert_eq!(agent(&AgentCommand::Kept), own, "nothing was named before");
+        let found = (bin.join("own-agent"), vec!["-v".to_owned()]);
+        assert_eq!(agent(&named(&["own-agent", "-v"])), found);
+        assert_eq!(agent(&named(&["/opt/agent"])), ("/opt/agent".into(), Vec::new()));
+        assert_eq!(agent(&named(&["../own-agent"])).0, PathBuf::from("../own-agent"), "that is refused");
+        keep_command(&folder, &named(&["own-agent", "-v"])).unwrap();
+        keep_command(&folder, &AgentCommand::Kept).unwrap();
+        assert_eq!(agent(&AgentCommand::Kept), found);
+        keep_command(&folder, &AgentCommand::Own).unwrap();
+        assert_eq!(agent(&AgentCommand::Kept), own);
     }
 
     #[test]

@@ -31,6 +31,44 @@ pub(super) async fn preparing_leaves_alone_what_runs(bench: Bench<'_>) -> Proof 
     Ok(())
 }
 
+pub(super) async fn what_is_halted_stays_so(bench: Bench<'_>) -> Proof {
+    bench.backend.halt(bench.id).await?;
+    for variables in [&[][..], &[("MOLECULE_TEST_EXIT", "3")][..]] {
+        bench.backend.start(&bench.spec(variables)).await?;
+        bench.log_with("workload starts", |line| line == "workload starts").await?;
+        for _ in 0..2 {
+            bench.backend.halt(bench.id).await?;
+        }
+        // Longer than any backend waits before it begins again what crashed at once.
+        let settled = tokio::time::Instant::now() + std::time::Duration::from_millis(500);
+        while tokio::time::Instant::now() < settled {
+            let found = bench.backend.observe(bench.id).await?;
+            ensure!(found != Workload::Running, "it runs after it was halted");
+            tokio::time::sleep(super::bench::POLL).await;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn what_is_halted_keeps_its_log(bench: Bench<'_>) -> Proof {
+    bench.backend.start(&bench.spec(&[])).await?;
+    bench.log_with("workload starts", |line| line == "workload starts").await?;
+    bench.backend.halt(bench.id).await?;
+    let log = bench.log().await?;
+    ensure!(log.contains("workload starts\n"), "of what it wrote there is {log:?}");
+    Ok(())
+}
+
+pub(super) async fn tells_where_an_agent_is_called(bench: Bench<'_>) -> Proof {
+    let told = bench.backend.start(&bench.spec(&[])).await?;
+    let found = bench.backend.address(bench.id).await?;
+    ensure!(found.is_none() || found == told, "it was started at {told:?}, and is called at {found:?}");
+    bench.backend.stop(bench.id).await?;
+    let found = bench.backend.address(bench.id).await?;
+    ensure!(found.is_none(), "nothing runs, and is called at {found:?}");
+    Ok(())
+}
+
 pub(super) async fn files_are_in_place(bench: Bench<'_>) -> Proof {
     for (private, mode) in [(true, "600"), (false, "644")] {
         let mut spec = bench.spec(&[("MOLECULE_TEST_SHOW", "skills/one.md")]);

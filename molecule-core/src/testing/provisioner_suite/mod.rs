@@ -89,6 +89,21 @@ pub const CASES: &[Case] = &[
         run: |bench| Box::pin(cases::stopping_repeats(bench)),
     },
     Case {
+        name: "Nothing of it runs afterwards, nor begins again by itself.",
+        requires: always,
+        run: |bench| Box::pin(cases::what_is_halted_stays_so(bench)),
+    },
+    Case {
+        name: "Its log can be read as before.",
+        requires: always,
+        run: |bench| Box::pin(cases::what_is_halted_keeps_its_log(bench)),
+    },
+    Case {
+        name: "What runs is called where its start said.",
+        requires: |capability| capability.assigns_url,
+        run: |bench| Box::pin(cases::tells_where_an_agent_is_called(bench)),
+    },
+    Case {
         name: "Returns once no process of the workspace runs.",
         requires: always,
         run: |bench| Box::pin(cases::stop_waits(bench)),

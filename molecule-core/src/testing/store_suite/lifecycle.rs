@@ -66,13 +66,13 @@ cases! {
         assert!(store.left_machines(at(0)).await.unwrap().is_empty(), "it was removed just now");
         let machine = |id, instance: &str| LeftMachine { workspace_id: id, instance_id: instance.to_owned() };
         let of_removed = machine(removed.id, "i-removed");
-        assert_eq!(store.left_machines(at(1)).await.unwrap(), [of_removed.clone()]);
+        assert_eq!(store.left_machines(at(1)).await.unwrap(), std::slice::from_ref(&of_removed));
         for _ in 0..2 {
             store.note_left_machine(kept.id, "i-old", at(1)).await.unwrap();
         }
         store.forget_left_machine(&of_removed).await.unwrap();
         let left = machine(kept.id, "i-old");
-        assert_eq!(store.left_machines(at(9)).await.unwrap(), [left.clone()]);
+        assert_eq!(store.left_machines(at(9)).await.unwrap(), std::slice::from_ref(&left));
         store.forget_left_machine(&left).await.unwrap();
         assert!(store.left_machines(at(9)).await.unwrap().is_empty());
         assert_eq!(store.workspace(kept.id).await.unwrap().unwrap().instance_id.as_deref(), Some("i-new"));
