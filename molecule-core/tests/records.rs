@@ -20,7 +20,7 @@ use molecule_core::{
     records::{ApprovalStatus, AskApproval},
     registry::{Heartbeat, RuntimeMetadata},
     schedules::{NewSchedule, RunStatus, Schedule, SchedulePatch},
-    store::Store,
+    store::{Store, gate},
     testing::ManualClock,
     workspace::{CreateWorkspace, DeliveryMode},
 };
@@ -272,7 +272,7 @@ async fn an_agent_that_keeps_its_own_times_is_not_asked_and_its_next_time_moves_
         (row.next_run_at == Some(noon() + TimeDelta::hours(2))).then_some(row)
     })
     .await;
-    assert_eq!((moved.run_count, asked.load(Ordering::SeqCst)), (0, 0));
+    assert_eq!((moved.run_count, moved.last_run_at, asked.load(Ordering::SeqCst)), (0, None, 0));
     beat(false).await;
     clock.advance(Duration::from_secs(3600));
     ran(&plane, id, 1).await;
@@ -386,6 +386,16 @@ async fn names_and_times_of_schedules_are_checked() {
     let error = plane.patch_schedule(id, first.id, bad).await.unwrap_err();
     assert!(error.message().starts_with("invalid cron_expr: "), "{error}");
     assert_eq!(plane.schedule(id, first.id).await.unwrap().cron_expr, "0 * * * *");
+    let pool = gate::sqlite(plane.store()).expect("it is SQLite");
+    let spoil = sqlx::query("UPDATE workspace_schedules SET cron_expr = 'x' WHERE id = $1").bind(second.id);
+    spoil.execute(pool).await.unwrap();
+    let health = plane.schedules_health().await.unwrap();
+    let mut shown: Vec<_> = health.iter().map(|health| health.stale_threshold_seconds).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [0, 7200], "the one that cannot run above all");
+    let nowhere = SchedulePatch { timezone: Some(String::new()), ..SchedulePatch::default() };
+    plane.patch_schedule(id, first.id, nowhere).await.unwrap();
+    assert_eq!(plane.schedule(id, first.id).await.unwrap().timezone, "UTC");
     let elsewhere = SchedulePatch { timezone: Some("Asia/Kolkata".to_owned()), ..SchedulePatch::default() };
     plane.patch_schedule(id, first.id, elsewhere).await.unwrap();
     assert_eq!(plane.schedule(id, first.id).await.unwrap().next_run_at, Some(noon() + TimeDelta::minutes(30)));

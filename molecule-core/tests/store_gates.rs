@@ -243,14 +243,14 @@ async fn every_page_of_activity_is_read_from_an_index() {
     let pages: Vec<_> =
         gate::statements().into_iter().filter(|(name, _)| name.starts_with("activity::Shape")).collect();
     assert_eq!(pages.len(), 24);
+    let (own, beset, peer) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2), uuid::Uuid::from_u128(7));
     for (engine, store, _database) in stores().await {
-        let own = uuid::Uuid::from_u128(1);
-        let peer = uuid::Uuid::from_u128(7);
-        fill_activity(&store, own, peer).await;
-        for (name, sql) in &pages {
+        fill_activity(&store, own, peer, RARE).await;
+        fill_activity(&store, beset, peer, DOMINANT).await;
+        for ((name, sql), of) in pages.iter().flat_map(|page| [(page, own), (page, beset)]) {
             let plan = match store.engine() {
-                Engine::Sqlite => sqlite_plan(sqlite(&store), name, sql, own, peer).await,
-                Engine::Postgres => postgres_plan(postgres(&store), name, sql, own, peer).await,
+                Engine::Sqlite => sqlite_plan(sqlite(&store), name, sql, of, peer).await,
+                Engine::Postgres => postgres_plan(postgres(&store), name, sql, of, peer).await,
             };
             let scans = plan.contains("Seq Scan") || plan.contains("SCAN activity_logs");
             assert!(!scans && plan.contains("activity_logs_"), "{name} on {engine} reads the table:\n{plan}");
@@ -266,14 +266,20 @@ async fn every_page_of_activity_is_read_from_an_index() {
     }
 }
 
-/// Thirty thousand rows of one workspace, nearly all of one type from the operator, and a few of every other kind.
-async fn fill_activity(store: &Store, own: uuid::Uuid, peer: uuid::Uuid) {
+/// Who the rows are from and for: nearly all of one type from the operator, and a few of a peer.
+const RARE: &str = "CASE WHEN n % 60 = 0 THEN $2 END, CASE WHEN n % 90 = 0 THEN $2 ELSE $1 END";
+
+/// Nearly all from a peer, or for it.
+const DOMINANT: &str = "CASE WHEN n % 100 = 1 THEN NULL WHEN n % 2 = 0 THEN $2 ELSE $1 END, \
+                        CASE WHEN n % 2 = 0 THEN $1 ELSE $2 END";
+
+/// Thirty thousand rows of one workspace, and a few of every kind among them.
+async fn fill_activity(store: &Store, own: uuid::Uuid, peer: uuid::Uuid, ends: &str) {
     let workspace = "INSERT INTO workspaces (id, name, created_at, updated_at) VALUES ($1, 'x', $2, $2)";
     let row = |numbers: &str, id: &str, time: &str| {
         format!(
             "INSERT INTO activity_logs (id, workspace_id, activity_type, source_id, target_id, created_at) \
-             SELECT {id}, $1, CASE WHEN n % 100 = 0 THEN 'error' ELSE 'a2a_receive' END, \
-             CASE WHEN n % 60 = 0 THEN $2 END, CASE WHEN n % 90 = 0 THEN $2 ELSE $1 END, {time} FROM {numbers}"
+             SELECT {id}, $1, CASE WHEN n % 100 = 0 THEN 'error' ELSE 'a2a_receive' END, {ends}, {time} FROM {numbers}"
         )
     };
     let from = chrono::DateTime::from_timestamp(1_800_000_000, 0).expect("a time");

@@ -192,7 +192,11 @@ impl ControlPlane {
             return self.keep_for_poll(&workspace, &letter).await.map(Prepared::Answered);
         }
         if matches!(workspace.status, Status::Hibernated | Status::Hibernating) {
-            return Err(self.wake(workspace).await?);
+            // A caller that hangs up does not come between the decision and the start.
+            let this = self.clone();
+            let woken = self.inner.tasks.spawn(async move { this.wake(workspace).await });
+            let ended = |error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error);
+            return Err(woken.await.map_err(ended)??);
         }
         if workspace.url.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, "workspace has no URL")

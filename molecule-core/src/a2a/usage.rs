@@ -38,7 +38,9 @@ impl Used {
     /// What `answer` says, in its result or beside it; `None` where it says nothing.
     pub(crate) fn of(answer: &Value) -> Option<Self> {
         let usage = answer.get("result").and_then(|result| result.get("usage")).or_else(|| answer.get("usage"))?;
-        let count = |name: &str| usage.get(name).and_then(Value::as_i64).unwrap_or(0).clamp(0, MOST);
+        // Some write whole numbers as fractions.
+        let number = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|number| number as i64));
+        let count = |name: &str| usage.get(name).and_then(number).unwrap_or(0).clamp(0, MOST);
         let used = Self { input_tokens: count("input_tokens"), output_tokens: count("output_tokens") };
         (used.input_tokens > 0 || used.output_tokens > 0).then_some(used)
     }
@@ -84,6 +86,7 @@ mod tests {
             (json!({"usage": {"input_tokens": 3}}), used(3, 0)),
             (json!({"result": {"usage": {"input_tokens": 1}}, "usage": {"input_tokens": 9}}), used(1, 0)),
             (json!({"usage": {"input_tokens": -3, "output_tokens": 99_000_000}}), used(0, MOST)),
+            (json!({"usage": {"input_tokens": 12.0, "output_tokens": 1e300}}), used(12, MOST)),
             (json!({"usage": {"input_tokens": "3"}}), None),
             (json!({"usage": "much"}), None),
             (json!([1]), None),

@@ -11,7 +11,7 @@ use reqwest::{RequestBuilder, Response, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use self::stream::Counted;
+use self::stream::{Begun, Counted};
 use crate::{
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
@@ -21,6 +21,9 @@ use crate::{
 
 /// The most that one upload may hold, in bytes.
 pub const UPLOAD_LIMIT: u64 = 50 * 1024 * 1024;
+
+/// What is no longer than this is sent once more where the workspace has another secret by now.
+const SENT_AGAIN: usize = 1024 * 1024;
 
 /// How long nothing may move before a transfer is given up.
 const IDLE: Duration = Duration::from_secs(120);
@@ -77,18 +80,30 @@ impl ControlPlane {
         }
         let workspace = self.reachable(id).await?;
         let secret = self.file_secret(id, "upload").await?;
-        let url = address(&workspace, "/internal/chat/uploads/ingest", &[])?;
-        let (counted, count) = Counted::new(upload.body, UPLOAD_LIMIT);
+        let url = address(&workspace.url, "/internal/chat/uploads/ingest", &[])?;
         let client = self.client_for(&workspace).await?;
-        let mut request = client.post(url).bearer_auth(secret.expose_secret());
-        if let Some(content_type) = upload.content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
-        }
-        if let Some(length) = upload.content_length {
-            request = request.header(header::CONTENT_LENGTH, length);
-        }
-        let request = request.body(reqwest::Body::wrap_stream(counted));
-        let answer = count.watch(send(request), IDLE).await;
+        let request = |secret: &SecretString| {
+            let request = client.post(url.clone()).bearer_auth(secret.expose_secret());
+            match &upload.content_type {
+                Some(content_type) => request.header(header::CONTENT_TYPE, content_type),
+                None => request,
+            }
+        };
+        let (counted, count) = Counted::new(upload.body, UPLOAD_LIMIT);
+        let begun = count.watch(stream::begin(counted.boxed(), SENT_AGAIN), IDLE).await;
+        let answer = match (count.end(), begun) {
+            (None, Ok(Begun::Whole(form))) => {
+                self.asked(id, "upload", secret, |secret| request(secret).body(form.clone())).await
+            }
+            (None, Ok(Begun::Long(form))) => {
+                let mut request = request(&secret).body(reqwest::Body::wrap_stream(form));
+                if let Some(length) = upload.content_length {
+                    request = request.header(header::CONTENT_LENGTH, length);
+                }
+                count.watch(send(request), IDLE).await
+            }
+            (_, begun) => begun.and(Err(unreachable_workspace())),
+        };
         let answer = match (count.end(), answer) {
             (Some(stream::End::TooLarge), _) => return Err(too_large()),
             (Some(stream::End::Broken), _) => return Err(Error::invalid("failed to read request body")),
@@ -96,7 +111,7 @@ impl ControlPlane {
         };
         if answer.status().as_u16() == 401 {
             // It may have another one by now, for the next try: what was sent is gone.
-            self.forget_inbound_secrets();
+            self.forget_inbound_secret(id);
         }
         pass(answer)
     }
@@ -108,23 +123,34 @@ impl ControlPlane {
     pub async fn download(&self, id: WorkspaceId, path: &str) -> Result<Passed> {
         path::check(path)?;
         let workspace = self.reachable(id).await?;
-        let url = address(&workspace, "/internal/file/read", &[("path", path)])?;
+        let url = address(&workspace.url, "/internal/file/read", &[("path", path)])?;
         let client = self.client_for(&workspace).await?;
-        let mut secret = self.file_secret(id, "download").await?;
+        let secret = self.file_secret(id, "download").await?;
+        pass(
+            self.asked(id, "download", secret, |secret| client.get(url.clone()).bearer_auth(secret.expose_secret()))
+                .await?,
+        )
+    }
+
+    /// What a workspace answers to `request`; made once more where it refuses `secret` and has another one by now.
+    async fn asked(
+        &self,
+        id: WorkspaceId,
+        operation: &str,
+        secret: SecretString,
+        request: impl Fn(&SecretString) -> RequestBuilder,
+    ) -> Result<Response> {
         let ask = async |secret: &SecretString| {
-            let request = client.get(url.clone()).bearer_auth(secret.expose_secret());
-            tokio::time::timeout(IDLE, send(request)).await.unwrap_or_else(|_| Err(unreachable_workspace()))
+            let answer = tokio::time::timeout(IDLE, send(request(secret))).await;
+            answer.unwrap_or_else(|_| Err(unreachable_workspace()))
         };
-        let mut answer = ask(&secret).await?;
-        if answer.status().as_u16() == 401 {
-            self.forget_inbound_secrets();
-            let again = self.file_secret(id, "download").await?;
-            if again.expose_secret() != secret.expose_secret() {
-                secret = again;
-                answer = ask(&secret).await?;
-            }
+        let answer = ask(&secret).await?;
+        if answer.status().as_u16() != 401 {
+            return Ok(answer);
         }
-        pass(answer)
+        self.forget_inbound_secret(id);
+        let again = self.file_secret(id, operation).await?;
+        if again.expose_secret() == secret.expose_secret() { Ok(answer) } else { ask(&again).await }
     }
 
     async fn reachable(&self, id: WorkspaceId) -> Result<Workspace> {
@@ -163,16 +189,19 @@ fn unreachable_workspace() -> Error {
     Error::new(ErrorKind::Upstream, "workspace unreachable")
 }
 
-fn address(workspace: &Workspace, path: &str, query: &[(&str, &str)]) -> Result<Url> {
-    let text = format!("{}{path}", workspace.url.trim_end_matches('/'));
-    Url::parse_with_params(&text, query)
-        .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to construct forward request").caused_by(error))
-        .map(|mut url| {
-            if query.is_empty() {
-                url.set_query(None);
-            }
-            url
-        })
+/// Where a workspace answers at `path`. What follows the path of the address that it gave is no part of it: it would make
+/// something else of this path.
+fn address(registered: &str, path: &str, query: &[(&str, &str)]) -> Result<Url> {
+    let failed = || Error::new(ErrorKind::Unexpected, "failed to construct forward request");
+    let mut url = Url::parse(registered).map_err(|error| failed().caused_by(error))?;
+    url.set_query(None);
+    url.set_fragment(None);
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    url.path_segments_mut().map_err(|()| failed())?.pop_if_empty().extend(parts);
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
 }
 
 async fn send(request: RequestBuilder) -> Result<Response> {
@@ -191,4 +220,24 @@ fn pass(answer: Response) -> Result<Passed> {
     let broken = |error: reqwest::Error| std::io::Error::other(error.without_url());
     let body = answer.bytes_stream().map(move |chunk| chunk.map_err(broken));
     Ok(Passed { status, content_type, content_length, content_disposition, body: stream::alive(body.boxed(), IDLE) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_makes_something_else_of_a_path() {
+        for (registered, expected) in [
+            ("http://a:1", "http://a:1/internal/file/read?path=%2Fworkspace%2Fa"),
+            ("http://a:1/", "http://a:1/internal/file/read?path=%2Fworkspace%2Fa"),
+            ("http://a:1/agent/", "http://a:1/agent/internal/file/read?path=%2Fworkspace%2Fa"),
+            ("http://a:1/containers/json?x=", "http://a:1/containers/json/internal/file/read?path=%2Fworkspace%2Fa"),
+            ("http://a:1/containers/json#", "http://a:1/containers/json/internal/file/read?path=%2Fworkspace%2Fa"),
+            ("http://a:1/x?y#z", "http://a:1/x/internal/file/read?path=%2Fworkspace%2Fa"),
+        ] {
+            let url = address(registered, "/internal/file/read", &[("path", "/workspace/a")]).unwrap();
+            assert_eq!(url.as_str(), expected, "{registered}");
+        }
+    }
 }

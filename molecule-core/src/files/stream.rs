@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::Instant;
 
@@ -97,6 +97,28 @@ impl Stream for Counted {
     }
 }
 
+/// A body of which the beginning was read.
+pub(super) enum Begun {
+    /// All of it.
+    Whole(Bytes),
+    /// There is more than what is kept: it can be read once.
+    Long(Bits),
+}
+
+/// Reads a body that is no longer than `most`, or what comes before the rest of a longer one.
+pub(super) async fn begin(mut body: Bits, most: usize) -> Result<Begun> {
+    let mut start = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| Error::invalid("failed to read request body").caused_by(error))?;
+        start.extend_from_slice(&chunk);
+        if start.len() > most {
+            let start = stream::iter([Ok(start.freeze())]);
+            return Ok(Begun::Long(start.chain(body).boxed()));
+        }
+    }
+    Ok(Begun::Whole(start.freeze()))
+}
+
 /// `inner`, which fails once nothing comes for `idle`.
 pub(super) fn alive(inner: Bits, idle: Duration) -> Bits {
     stream::unfold(Some(inner), move |inner| async move {
@@ -126,6 +148,21 @@ mod tests {
             let passed: Vec<_> = counted.collect().await;
             assert_eq!(count.end(), end, "{sizes:?}");
             assert_eq!(passed.iter().all(Result::is_ok), end.is_none(), "{sizes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_the_same_whether_it_is_kept_or_not() {
+        for (sizes, kept) in [(vec![], true), (vec![2, 4], true), (vec![2, 4, 1], false), (vec![9, 9], false)] {
+            let whole: usize = sizes.iter().sum();
+            match begin(chunks(&sizes), 6).await.unwrap() {
+                Begun::Whole(body) => assert_eq!((body.len(), true), (whole, kept), "{sizes:?}"),
+                Begun::Long(body) => {
+                    let passed: Vec<_> = body.collect().await;
+                    let length: usize = passed.iter().flatten().map(Bytes::len).sum();
+                    assert_eq!((length, false), (whole, kept), "{sizes:?}");
+                }
+            }
         }
     }
 

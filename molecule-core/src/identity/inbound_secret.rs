@@ -101,6 +101,11 @@ impl ControlPlane {
         Ok(secret)
     }
 
+    /// Forgets the secret of `id`, so that it is read anew.
+    pub(crate) fn forget_inbound_secret(&self, id: WorkspaceId) {
+        self.inner.store.memory().forget_inbound_secret(id);
+    }
+
     /// Forgets every secret that was read, so that each is read anew.
     pub fn forget_inbound_secrets(&self) {
         self.inner.store.memory().forget_inbound_secrets();

@@ -4,20 +4,22 @@ mod outcome;
 mod runs;
 mod timetable;
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 
 pub use self::outcome::RunStatus;
 pub(crate) use self::runs::RUNS_AT_ONCE;
 use self::timetable::Timetable;
 pub use crate::store::Schedule;
 use crate::{
-    activity::{Activity, ActivityQuery},
+    activity::Activity,
     clock::random_uuid,
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
     id::{ScheduleId, WorkspaceId},
     identity::{Credential, Exposure},
-    store::pool::text_enum,
+    store::{ScheduleChange, ScheduleWritten, pool::text_enum},
     workspace::lifecycle::{gone_is_not_found, said},
 };
 
@@ -25,10 +27,10 @@ use crate::{
 pub(crate) const ACTIVITY_TYPE: &str = "cron_run";
 
 /// How many runs a history holds.
-const HISTORY: usize = 20;
+const HISTORY: i64 = 20;
 
-/// How many rows of the log are looked through for them.
-const LOOKED_THROUGH: &str = "500";
+/// How often a change is made anew that another one came before.
+const TRIES: usize = 5;
 
 /// The longest name, in bytes: what an index of both databases takes.
 const NAME_LIMIT: usize = 1024;
@@ -140,25 +142,18 @@ impl ControlPlane {
     /// # Errors
     /// As for making one; [`ErrorKind::NotFound`] where the workspace has none by that id.
     pub async fn patch_schedule(&self, workspace: WorkspaceId, id: ScheduleId, patch: SchedulePatch) -> Result<()> {
-        let mut schedule = self.schedule(workspace, id).await?;
-        let retimed = patch.cron_expr.is_some() || patch.timezone.is_some() || patch.enabled == Some(true);
-        if let Some(name) = patch.name {
-            schedule.name = name_of(name, id)?;
+        for _ in 0..TRIES {
+            let before = self.schedule(workspace, id).await?;
+            let change = patched(&before, patch.clone(), self.now())?;
+            let kept = self.inner.store.update_schedule(&before, &change).await;
+            match kept.map_err(|error| said(error, "failed to update schedule"))? {
+                ScheduleWritten::Done => return Ok(()),
+                ScheduleWritten::NameTaken => return Err(taken(&change.schedule)),
+                // Another change came before: this one is made of what that left.
+                ScheduleWritten::Overtaken => {}
+            }
         }
-        schedule.cron_expr = patch.cron_expr.unwrap_or(schedule.cron_expr);
-        schedule.timezone = patch.timezone.unwrap_or(schedule.timezone);
-        schedule.prompt = patch.prompt.map_or(schedule.prompt, |prompt| prompt.replace('\r', ""));
-        schedule.enabled = patch.enabled.unwrap_or(schedule.enabled);
-        if schedule.cron_expr.trim().is_empty() || schedule.prompt.trim().is_empty() {
-            return Err(Error::invalid("cron_expr and prompt are required"));
-        }
-        schedule.updated_at = self.now();
-        if retimed {
-            let timetable = Timetable::parse(&schedule.cron_expr, &schedule.timezone)?;
-            schedule.next_run_at = timetable.next_after(schedule.updated_at);
-        }
-        let kept = self.inner.store.update_schedule(&schedule).await;
-        if kept.map_err(|error| said(error, "failed to update schedule"))? { Ok(()) } else { Err(taken(&schedule)) }
+        Err(Error::new(ErrorKind::Conflict, "the schedule was changed meanwhile").context("schedule.id", id))
     }
 
     /// Deletes a schedule of a workspace.
@@ -188,17 +183,7 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] where the workspace has none by that id.
     pub async fn schedule_history(&self, workspace: WorkspaceId, id: ScheduleId) -> Result<Vec<Activity>> {
         self.schedule(workspace, id).await?;
-        let query = ActivityQuery {
-            activity_type: ACTIVITY_TYPE.to_owned(),
-            limit: LOOKED_THROUGH.to_owned(),
-            ..ActivityQuery::default()
-        };
-        let mut rows = self.activity(workspace, &query).await?;
-        let id = id.to_string();
-        let is_of = |body: &Option<Value>| body.as_ref().is_some_and(|body| body["schedule_id"] == id.as_str());
-        rows.retain(|row| is_of(&row.request_body));
-        rows.truncate(HISTORY);
-        Ok(rows)
+        self.inner.store.cron_runs(workspace, id, HISTORY).await
     }
 
     /// Lets a workspace look at how the schedules of another do: `claimed` is who the caller says it is, and its bearer
@@ -226,12 +211,13 @@ impl ControlPlane {
     /// How every schedule of the fleet does, by the name of its workspace.
     pub async fn schedules_health(&self) -> Result<Vec<ScheduleHealth>> {
         let now = self.now();
-        let names = self.inner.store.workspaces().await?;
+        let rows = self.inner.store.workspaces().await?;
+        let names: HashMap<WorkspaceId, String> = rows.into_iter().map(|row| (row.id, row.name)).collect();
         let all = self.inner.store.all_schedules().await?;
         let health = |schedule: Schedule| {
-            let workspace_name =
-                names.iter().find(|row| row.id == schedule.workspace_id).map(|row| row.name.clone())?;
-            let interval = Timetable::parse(&schedule.cron_expr, &schedule.timezone).ok()?.interval(now);
+            let workspace_name = names.get(&schedule.workspace_id)?.clone();
+            let timetable = Timetable::parse(&schedule.cron_expr, &schedule.timezone).ok();
+            let interval = timetable.and_then(|timetable| timetable.interval(now));
             let stale_threshold_seconds = interval.map_or(0, |interval| interval.num_seconds().saturating_mul(2));
             let status = match schedule.last_run_at {
                 None => "never_run",
@@ -243,6 +229,31 @@ impl ControlPlane {
         };
         Ok(all.into_iter().filter_map(health).collect())
     }
+}
+
+/// What a schedule becomes by `patch`.
+fn patched(before: &Schedule, patch: SchedulePatch, now: DateTime<Utc>) -> Result<ScheduleChange> {
+    let mut schedule = before.clone();
+    let retimed = patch.cron_expr.is_some() || patch.timezone.is_some() || patch.enabled == Some(true);
+    if let Some(name) = patch.name {
+        schedule.name = name_of(name, schedule.id)?;
+    }
+    schedule.cron_expr = patch.cron_expr.unwrap_or(schedule.cron_expr);
+    schedule.timezone = match patch.timezone {
+        Some(timezone) if timezone.is_empty() => "UTC".to_owned(),
+        timezone => timezone.unwrap_or(schedule.timezone),
+    };
+    schedule.prompt = patch.prompt.map_or(schedule.prompt, |prompt| prompt.replace('\r', ""));
+    schedule.enabled = patch.enabled.unwrap_or(schedule.enabled);
+    if schedule.cron_expr.trim().is_empty() || schedule.prompt.trim().is_empty() {
+        return Err(Error::invalid("cron_expr and prompt are required"));
+    }
+    schedule.updated_at = now;
+    if retimed {
+        let timetable = Timetable::parse(&schedule.cron_expr, &schedule.timezone)?;
+        schedule.next_run_at = timetable.next_after(now);
+    }
+    Ok(ScheduleChange { schedule, retimed })
 }
 
 /// The name of a schedule; one that its id gives where nobody says.

@@ -61,7 +61,8 @@ impl ControlPlane {
                 None => self.inner.store.disable_schedule(schedule.id, "there is no next time").await,
             };
         };
-        if !self.inner.store.claim_run(schedule.id, due, now, next).await? || self.keeps_times(&schedule).await? {
+        let runs = !self.keeps_times(&schedule).await?;
+        if !self.inner.store.claim_run(schedule.id, due, now, next, runs).await? || !runs {
             return Ok(());
         }
         let this = self.clone();

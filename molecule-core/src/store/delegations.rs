@@ -79,7 +79,7 @@ pub(crate) enum Begun {
 }
 
 /// A lost race for a key is told by the database.
-fn is_taken(error: &Error) -> bool {
+pub(super) fn is_taken(error: &Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(sqlx::Error::Database(cause)) = cause.downcast_ref::<sqlx::Error>() {

@@ -19,7 +19,7 @@ use super::{TokenOwner, org_tokens::KnownOrgTokens};
 use crate::{
     id::{TokenId, WorkspaceId},
     registry::Runtime,
-    workspace::{Status, Workspace},
+    workspace::{Status, Workspace, same_month},
 };
 
 /// How many locks share the load. A power of two.
@@ -175,6 +175,11 @@ impl Memory {
         self.org_tokens.forget();
     }
 
+    /// Forgets the inbound secret of a workspace.
+    pub(crate) fn forget_inbound_secret(&self, id: WorkspaceId) {
+        self.secret_shard(id).remove(&id);
+    }
+
     /// Forgets every inbound secret.
     pub(crate) fn forget_inbound_secrets(&self) {
         self.secrets.iter().for_each(|shard| lock(shard).clear());
@@ -254,7 +259,9 @@ impl Memory {
         if !steady(tracked.status, &tracked.condition) {
             return false;
         }
-        let monthly_spend = condition.monthly_spend.or(tracked.condition.monthly_spend);
+        // What was spent in another month says nothing of this one.
+        let known = tracked.condition.monthly_spend.filter(|_| same_month(tracked.condition.at, condition.at));
+        let monthly_spend = condition.monthly_spend.or(known);
         tracked.condition = Condition { monthly_spend, ..condition };
         tracked.unsaved = true;
         true
@@ -281,7 +288,9 @@ impl Memory {
         row.active_tasks = condition.active_tasks;
         row.uptime_seconds = condition.uptime_seconds;
         row.current_task = Some(condition.current_task.to_string());
-        row.monthly_spend = condition.monthly_spend.unwrap_or(row.monthly_spend);
+        if let Some(spent) = condition.monthly_spend {
+            (row.monthly_spend, row.spent_at) = (spent, Some(condition.at));
+        }
     }
 
     /// Every condition that the database has not seen, marked as seen.

@@ -65,6 +65,7 @@ pub(crate) use self::{
     memories::MemoryQuery,
     memory::Condition,
     patch::{Patched, RowPatch},
+    schedules::{ScheduleChange, ScheduleWritten},
     secrets::{KeptSecret, NewSecret, Secret},
     sweeps::{Idle, Standing},
     tokens::Added,
@@ -344,6 +345,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (15, "heard", include_str!("../../migrations/sqlite/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/sqlite/0016_runtimes.sql")),
     (19, "turns", include_str!("../../migrations/sqlite/0019_turns.sql")),
+    (20, "months_and_peers", include_str!("../../migrations/sqlite/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/sqlite/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/sqlite/0022_machines.sql")),
 ];
@@ -363,6 +365,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (15, "heard", include_str!("../../migrations/postgres/0015_heard.sql")),
     (16, "runtimes", include_str!("../../migrations/postgres/0016_runtimes.sql")),
     (19, "turns", include_str!("../../migrations/postgres/0019_turns.sql")),
+    (20, "months_and_peers", include_str!("../../migrations/postgres/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/postgres/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/postgres/0022_machines.sql")),
 ];

@@ -4,14 +4,16 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Store, clean,
+    delegations::is_taken,
     events::insert_event,
     pool::{in_transaction, on_pool, row, statements},
 };
 use crate::{
+    activity::Activity,
     error::Result,
     events::Event,
     id::{ScheduleId, WorkspaceId},
-    schedules::{RunStatus, ScheduleSource},
+    schedules::{ACTIVITY_TYPE, RunStatus, ScheduleSource},
     workspace::{EXTERNAL_RUNTIME, Status},
 };
 
@@ -34,14 +36,19 @@ statements! {
     ONE = select!("WHERE s.id = $1 AND s.workspace_id = $2");
     ALL = select!("JOIN workspaces w ON w.id = s.workspace_id WHERE w.status <> $1 ORDER BY w.name, s.created_at, s.id");
     UPDATE = "UPDATE workspace_schedules SET name = $3, cron_expr = $4, timezone = $5, prompt = $6, enabled = $7, \
-                  next_run_at = $8, updated_at = $9 WHERE id = $1 AND workspace_id = $2";
+                  next_run_at = CASE WHEN $10 THEN $8 ELSE next_run_at END, updated_at = $9 \
+              WHERE id = $1 AND workspace_id = $2 AND updated_at = $11";
+    RUNS = "SELECT id, workspace_id, activity_type, source_id, target_id, method, summary, request_body, response_body, \
+            tool_trace, duration_ms, status, error_detail, delegation_id, created_at FROM activity_logs \
+            WHERE workspace_id = $1 AND activity_type = $2 AND request_body ->> 'schedule_id' = $3 \
+            ORDER BY created_at DESC, id DESC LIMIT $4";
     TAKEN = "SELECT EXISTS (SELECT 1 FROM workspace_schedules WHERE workspace_id = $1 AND name = $2 AND id <> $3)";
     DELETE = "DELETE FROM workspace_schedules WHERE id = $1 AND workspace_id = $2";
     DUE = select!("JOIN workspaces w ON w.id = s.workspace_id WHERE s.enabled AND w.status <> $1 \
                    AND (s.next_run_at IS NULL OR s.next_run_at <= $2) \
                    AND ($4 OR w.runtime = $5 OR w.instance_id IS NOT NULL) ORDER BY s.next_run_at LIMIT $3");
     /// Of replicas that find it due, one finds it as it was.
-    CLAIM = "UPDATE workspace_schedules SET last_run_at = $3, next_run_at = $4 \
+    CLAIM = "UPDATE workspace_schedules SET last_run_at = CASE WHEN $5 THEN $3 ELSE last_run_at END, next_run_at = $4 \
              WHERE id = $1 AND enabled AND next_run_at = $2";
     PLAN = "UPDATE workspace_schedules SET next_run_at = $2 WHERE id = $1 AND next_run_at IS NULL";
     FINISH = "UPDATE workspace_schedules SET run_count = run_count + 1, last_status = $2, last_error = $3, \
@@ -88,6 +95,26 @@ row! {
     }
 }
 
+/// A change of a schedule.
+#[derive(Debug, Clone)]
+pub(crate) struct ScheduleChange {
+    /// What it is like afterwards.
+    pub(crate) schedule: Schedule,
+    /// Its next time is one of them.
+    pub(crate) retimed: bool,
+}
+
+/// What became of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ScheduleWritten {
+    /// It is made.
+    Done,
+    /// Another schedule of the workspace has the name.
+    NameTaken,
+    /// The schedule is another by now, or gone.
+    Overtaken,
+}
+
 impl Store {
     /// Keeps a schedule. False where the workspace has one of this name.
     pub(crate) async fn insert_schedule(&self, schedule: &Schedule) -> Result<bool> {
@@ -122,15 +149,17 @@ impl Store {
         Ok(on_pool!(self.reader(), |p| sqlx::query_as(ALL).bind(Status::Removed).fetch_all(p).await)?)
     }
 
-    /// Writes what a schedule is like now. False where another of its workspace has its name.
-    pub(crate) async fn update_schedule(&self, schedule: &Schedule) -> Result<bool> {
-        in_transaction!(self.writer(), |tx| {
-            let name = clean::text(&schedule.name);
+    /// Writes what `before` becomes. Its next time is left as it is where nothing of its times changed: a run may be taken
+    /// meanwhile.
+    pub(crate) async fn update_schedule(&self, before: &Schedule, change: &ScheduleChange) -> Result<ScheduleWritten> {
+        let ScheduleChange { schedule, retimed } = change;
+        let name = clean::text(&schedule.name);
+        let written = in_transaction!(self.writer(), |tx| {
             let taken = sqlx::query_scalar(TAKEN).bind(schedule.workspace_id).bind(&*name).bind(schedule.id);
             if taken.fetch_one(&mut *tx).await? {
-                return Ok(false);
+                return Ok(ScheduleWritten::NameTaken);
             }
-            sqlx::query(UPDATE)
+            let done = sqlx::query(UPDATE)
                 .bind(schedule.id)
                 .bind(schedule.workspace_id)
                 .bind(&*name)
@@ -140,10 +169,28 @@ impl Store {
                 .bind(schedule.enabled)
                 .bind(schedule.next_run_at)
                 .bind(schedule.updated_at)
+                .bind(*retimed)
+                .bind(before.updated_at)
                 .execute(&mut *tx)
                 .await?;
-            Ok(true)
-        })
+            Ok(if done.rows_affected() == 1 { ScheduleWritten::Done } else { ScheduleWritten::Overtaken })
+        });
+        match written {
+            // Another took the name between the two statements.
+            Err(error) if is_taken(&error) => Ok(ScheduleWritten::NameTaken),
+            written => written,
+        }
+    }
+
+    /// The last runs of a schedule, newest first.
+    pub(crate) async fn cron_runs(&self, of: WorkspaceId, id: ScheduleId, limit: i64) -> Result<Vec<Activity>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(RUNS)
+            .bind(of)
+            .bind(ACTIVITY_TYPE)
+            .bind(id.to_string())
+            .bind(limit)
+            .fetch_all(p)
+            .await)?)
     }
 
     /// Deletes a schedule of `workspace`. False where it has none by that id.
@@ -170,19 +217,21 @@ impl Store {
             .await)?)
     }
 
-    /// Takes a run that is due: of all who try, one does.
+    /// Takes a run that is due: of all who try, one does. Without `runs` it is let go by.
     pub(crate) async fn claim_run(
         &self,
         id: ScheduleId,
         due: DateTime<Utc>,
         now: DateTime<Utc>,
         next: Option<DateTime<Utc>>,
+        runs: bool,
     ) -> Result<bool> {
         Ok(on_pool!(self.writer(), |p| sqlx::query(CLAIM)
             .bind(id)
             .bind(due)
             .bind(now)
             .bind(next)
+            .bind(runs)
             .execute(p)
             .await
             .map(|done| done.rows_affected() == 1))?)

@@ -36,6 +36,7 @@ pub(super) mod sqlite {
                     ELSE b.sample_error END, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
                 monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
+                spent_at = CASE WHEN b.monthly_spend IS NULL THEN workspaces.spent_at ELSE b.at END, \
                 updated_at = CASE WHEN workspaces.status = $3 THEN workspaces.updated_at ELSE b.at END, \
                 last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
             FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at, value ->> 2 AS error_rate, \
@@ -63,6 +64,7 @@ pub(super) mod postgres {
                     ELSE b.sample_error END, active_tasks = b.active_tasks, \
                 uptime_seconds = b.uptime_seconds, current_task = b.current_task, \
                 monthly_spend = COALESCE(b.monthly_spend, workspaces.monthly_spend), \
+                spent_at = CASE WHEN b.monthly_spend IS NULL THEN workspaces.spent_at ELSE b.at END, \
                 updated_at = CASE WHEN workspaces.status = $10 THEN workspaces.updated_at ELSE b.at END, \
                 last_busy_at = CASE WHEN b.active_tasks > 0 THEN b.at ELSE workspaces.last_busy_at END \
                 FROM b WHERE workspaces.id = b.id AND workspaces.status <> $9 \

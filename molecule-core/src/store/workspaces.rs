@@ -26,7 +26,7 @@ macro_rules! select_workspace {
             "SELECT w.id, w.name, w.role, w.tier, w.status, w.agent_card, COALESCE(w.url, '') AS url, w.parent_id, \
              w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
              w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.hibernation_idle_minutes, \
-             w.budget_limit, w.monthly_spend, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
+             w.budget_limit, w.monthly_spend, w.spent_at, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
              w.provision_started_at, w.template, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
              COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
@@ -116,6 +116,7 @@ statements! {
                  last_sample_error = CASE WHEN status = $11 THEN last_sample_error ELSE $5 END, \
                  active_tasks = $6, uptime_seconds = $7, current_task = $8, \
                  monthly_spend = COALESCE($9, monthly_spend), \
+                 spent_at = CASE WHEN $9 IS NULL THEN spent_at ELSE $3 END, \
                  updated_at = CASE WHEN status = $10 THEN updated_at ELSE $3 END, \
                  last_busy_at = CASE WHEN $6 > 0 THEN $3 ELSE last_busy_at END WHERE id = $1 AND status <> $2";
     UPDATE_CARD = "UPDATE workspaces SET agent_card = $3, \

@@ -182,12 +182,14 @@ impl ControlPlane {
 
     /// Every workspace that is not removed, oldest first.
     pub async fn workspaces(&self) -> Result<Vec<Workspace>> {
-        self.inner.store.workspaces().await
+        let now = self.now();
+        Ok(self.inner.store.workspaces().await?.into_iter().map(|row| row.at(now)).collect())
     }
 
     /// The workspace with `id`, removed ones included; `None` for an unknown one.
     pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>> {
-        self.inner.store.workspace(id).await
+        let now = self.now();
+        Ok(self.inner.store.workspace(id).await?.map(|row| row.at(now)))
     }
 
     /// The workspace with `id`.
@@ -195,7 +197,7 @@ impl ControlPlane {
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown one, [`ErrorKind::Removed`] for one that is gone.
     pub async fn existing(&self, id: WorkspaceId) -> Result<Workspace> {
-        match self.inner.store.workspace(id).await? {
+        match self.workspace(id).await? {
             None => Err(Error::not_found("workspace not found").context("workspace.id", id)),
             Some(row) if row.status == Status::Removed => {
                 Err(Error::new(ErrorKind::Removed, "workspace removed").context("workspace.id", id))

@@ -15,7 +15,7 @@ mod restart;
 pub(crate) mod restart_context;
 mod status;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::Value;
 
 pub use self::{
@@ -107,6 +107,8 @@ row! {
         pub budget_limit: Option<i64>,
         /// What it says to have spent this month, in US cents.
         pub monthly_spend: i64,
+        /// When it said so last: at the end of the month it has spent nothing.
+        pub spent_at: Option<DateTime<Utc>>,
         /// When it last called another agent with success.
         pub last_outbound_at: Option<DateTime<Utc>>,
         /// The name of its machine at another control plane.
@@ -138,10 +140,21 @@ row! {
     }
 }
 
+/// Whether both are in one month, as UTC counts.
+pub(crate) fn same_month(one: DateTime<Utc>, other: DateTime<Utc>) -> bool {
+    (one.year(), one.month()) == (other.year(), other.month())
+}
+
 impl Workspace {
     /// Whether its agent runs somewhere else and only reports in.
     pub fn is_external(&self) -> bool {
         self.runtime == EXTERNAL_RUNTIME
+    }
+
+    /// As it is at `now`: what was spent in an earlier month does not count any more.
+    pub(crate) fn at(self, now: DateTime<Utc>) -> Self {
+        let counts = self.spent_at.is_none_or(|at| same_month(at, now));
+        Self { monthly_spend: if counts { self.monthly_spend } else { 0 }, ..self }
     }
 
     /// Whether its agent says to have spent what it may.

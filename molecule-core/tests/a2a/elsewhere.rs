@@ -36,7 +36,7 @@ async fn pair() -> (Bench, Bench) {
 }
 
 /// A workspace that `runs` brought up, whose agent is `agent`.
-async fn managed(runs: &Bench, agent: &Agent) -> Member {
+pub(crate) async fn managed(runs: &Bench, agent: &Agent) -> Member {
     let request = CreateWorkspace { name: "managed".to_owned(), ..CreateWorkspace::default() };
     let id = runs.control_plane.create(request).await.unwrap().workspace.id;
     until("it is started", async || {

@@ -4,6 +4,8 @@
 mod agent;
 mod delegating;
 mod elsewhere;
+mod files;
+mod gateway;
 mod live;
 mod orphans;
 mod patience;

@@ -221,6 +221,21 @@ async fn who_has_spent_its_budget_works_off_no_queue() {
     bench.clock.advance(Duration::from_secs(1));
     bench.beat_with(&target, spent(99)).await;
     bench.until_item(&target, id, QueueStatus::Completed).await;
+
+    // What was spent in one month is nothing to the next, also while the agent says nothing of it.
+    bench.clock.advance(Duration::from_secs(1));
+    bench.beat_with(&target, spent(100)).await;
+    let refused = bench.call(&target, Caller::Operator, &message("n")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BudgetExceeded);
+    bench.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(bench.control_plane.budget(target.id).await.unwrap().spent, 0);
+    assert_eq!(bench.call(&target, Caller::Operator, &message("n")).await.unwrap().status, 200);
+    bench.beat_with(&target, spent(0)).await;
+    assert_eq!(bench.control_plane.budget(target.id).await.unwrap().spent, 0);
+    bench.beat_with(&target, spent(7)).await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.beat_with(&target, spent(0)).await;
+    assert_eq!(bench.control_plane.budget(target.id).await.unwrap().spent, 7);
     bench.down().await;
 }
 

@@ -142,6 +142,7 @@ async fn pass(setup: Setup) {
     assert_eq!(file.headers["content-length"], MIB.to_string().as_str());
     assert_eq!(file.headers["content-disposition"], "attachment; filename=\"x\"; filename*=UTF-8''x");
     assert!(!file.headers.contains_key("x-inner"));
+    assert_eq!(file.headers["content-security-policy"], "sandbox; default-src 'none'", "it is no page of the server");
     assert_eq!(seen.lock().unwrap().paths, ["/workspace/a b&c=#.txt"]);
     let crabs = format!("/home/{}", "🦀".repeat(300));
     let encoded: String = url::form_urlencoded::byte_serialize(crabs.as_bytes()).collect();
@@ -149,6 +150,7 @@ async fn pass(setup: Setup) {
     assert_eq!(seen.lock().unwrap().paths[1], crabs);
     let missing = download("?path=/workspace/missing").await;
     assert_eq!((missing.status, missing.text.as_str()), (404, r#"{"error":"file not found"}"#), "unchanged");
+    assert_eq!(missing.headers["content-disposition"], "attachment", "where the workspace says nothing");
 
     let under = "path must be under /configs, /workspace, /home, or /plugins";
     for (query, error) in [

@@ -1,8 +1,19 @@
 //! Messages that are kept for agents, and delegations, over the wire.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use molecule_core::http_client::{Timeouts, build};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+    task::JoinSet,
+};
 
 use crate::{
     refused::assert_tells_nothing,
@@ -22,6 +33,82 @@ async fn busy_agent() -> (String, JoinSet<()>) {
         }
     });
     (url, server)
+}
+
+/// An agent that counts its calls, and answers each once it is told to; gone with the value.
+async fn slow_agent() -> (String, Arc<AtomicUsize>, Arc<Notify>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("http://localhost:{}", listener.local_addr().expect("it listens").port());
+    let (calls, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (seen, told) = (Arc::clone(&calls), Arc::clone(&go_on));
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut answers = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (seen, told) = (Arc::clone(&seen), Arc::clone(&told));
+            answers.spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                seen.fetch_add(1, Ordering::SeqCst);
+                told.notified().await;
+                let body = r#"{"jsonrpc":"2.0","id":1,"result":{"parts":[{"kind":"text","text":"done"}]}}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all((head + body).as_bytes()).await;
+            });
+        }
+    });
+    (url, calls, go_on, server)
+}
+
+#[tokio::test]
+async fn callers_leave_or_wait_as_long_as_they_say_and_the_agent_goes_on() {
+    let server = Setup::none().start().await;
+    let (url, calls, go_on, _agent) = slow_agent().await;
+    let (target, _) = called_at(&server, "target", &url).await;
+    let client = build(Timeouts { connect: crate::process::PATIENCE, total: None }).expect("a client can be made");
+    let call = |id: &str, wait: Option<&str>| {
+        let message = json!({"role": "user", "messageId": id, "content": "hi"});
+        let request = client
+            .post(format!("{}/workspaces/{target}/a2a", server.url()))
+            .bearer_auth(server.token())
+            .body(json!({"method": "message/send", "params": {"message": message}}).to_string());
+        match wait {
+            Some(wait) => request.header("x-timeout", wait),
+            None => request,
+        }
+    };
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let answer = call("one", Some("1")).send().await.expect("it answers");
+        assert_eq!(answer.status(), 202);
+        let text = answer.text().await.expect("it has a body");
+        kept.push(serde_json::from_str::<Value>(&text).expect("it is JSON")["queue_id"].clone());
+    }
+    assert_eq!(kept[0], kept[1], "it is the one that the agent works on");
+    let path = format!("/workspaces/{target}/a2a/queue/{}", kept[0].as_str().expect("it has an id"));
+    assert_eq!(server.get(&path).await.json()["status"], "dispatched");
+    go_on.notify_one();
+    let done = until("it is answered", async || {
+        let item = server.get(&path).await.json();
+        (item["status"] == "completed").then_some(item)
+    })
+    .await;
+    assert_eq!(done["response_body"]["result"]["parts"][0]["text"], "done");
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "it was asked once");
+
+    // No ceiling, and a caller that hangs up.
+    tokio::select! {
+        _ = call("two", Some("0")).send() => panic!("nobody answered"),
+        () = until("the agent is asked", async || (calls.load(Ordering::SeqCst) == 2).then_some(())) => {}
+    }
+    go_on.notify_one();
+    until("the answer is in the log", async || {
+        let log = server.get(&format!("/workspaces/{target}/activity")).await;
+        let rows: Vec<Value> = serde_json::from_str(&log.text).expect("a list");
+        let is_it = |row: &&Value| row["request_body"]["params"]["message"]["messageId"] == "two";
+        let row = rows.iter().find(is_it)?;
+        (row["response_body"]["result"]["parts"][0]["text"] == "done").then_some(())
+    })
+    .await;
 }
 
 async fn called_at(server: &Server, name: &str, url: &str) -> (String, String) {

@@ -33,6 +33,8 @@ pub(in crate::agent) struct Call<'a> {
     /// Whether the workspace speaks for itself, and says so.
     pub(in crate::agent) is_own: bool,
     pub(in crate::agent) timeout: Duration,
+    /// How long the platform itself is to wait for another agent: after that it answers that the message is kept.
+    pub(in crate::agent) patience: Option<Duration>,
     /// The longest answer that is looked at.
     pub(in crate::agent) limit: usize,
 }
@@ -48,6 +50,7 @@ impl<'a> Call<'a> {
             content_type: JSON,
             is_own: false,
             timeout: TIMEOUT,
+            patience: None,
             limit: BODY_LIMIT,
         }
     }
@@ -119,6 +122,9 @@ impl PlatformClient {
         }
         let mut request =
             self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers.map_err(said)?);
+        if let Some(patience) = call.patience {
+            request = request.header("x-timeout", patience.as_secs());
+        }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, call.content_type).body(body.clone());
         }

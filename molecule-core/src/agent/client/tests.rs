@@ -269,3 +269,13 @@ fn what_is_not_accepted_is_an_error_that_tells_whether_to_try_again() {
     let accepted = RegisterOutcome::Accepted { delivery_mode: Some("poll".into()) };
     assert_eq!(accepted.into_result().unwrap().as_deref(), Some("poll"));
 }
+
+#[tokio::test]
+async fn the_platform_is_told_how_long_to_wait_for_another_agent() {
+    let fixture = fixture(Some("t")).await;
+    for (patience, told) in [(Some(Duration::from_secs(280)), true), (None, false)] {
+        let call = exchange::Call { patience, ..exchange::Call::to(reqwest::Method::POST, "/workspaces/x/a2a") };
+        let (_, requests) = fixture.run(fixture.client.exchange(&call), &[answer(202, "", "{}")]).await;
+        assert_eq!(requests[0].contains("\r\nx-timeout: 280\r\n"), told, "{requests:?}");
+    }
+}

@@ -20,6 +20,9 @@ use crate::{
 /// How long one try may wait for the reply.
 const READ: Duration = Duration::from_secs(300);
 
+/// How long the platform is to wait for the reply: whoever is still at work by then is not asked again.
+const PATIENCE: Duration = Duration::from_secs(280);
+
 /// How long all tries may take together.
 const TOTAL: Duration = Duration::from_secs(600);
 
@@ -40,7 +43,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let message_id = random_uuid(tools.entropy.as_ref()).to_string();
     let message = json!({"role": "user", "messageId": message_id, "parts": [{"kind": "text", "text": task}]});
     let request = json!({"jsonrpc": "2.0", "id": message_id, "method": "message/send", "params": {"message": message}});
-    let call = Call { timeout: READ, ..post(&path, &request) };
+    let call = Call { timeout: READ, patience: Some(PATIENCE), ..post(&path, &request) };
     let failed = |kind: &str, reason: &str| {
         format!(
             "DELEGATION FAILED to {name}: [A2A_ERROR] {kind}: {reason} [target={}]. Do the task yourself, ask another peer, \
@@ -55,7 +58,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let said = answer.json().map(|json| reply::read(&json));
     match said {
         Some(Reply::Queued) if answer.status.is_success() => Ok(format!(
-            "Queued: {name} is busy or asks for its messages, and will be given the task. Do not send it again."
+            "Queued: {name} is busy or asks for its messages, and has the task or is given it then. Do not send it again."
         )),
         Some(Reply::Text(text)) if answer.status.is_success() => Ok(text),
         Some(Reply::Error(error)) if answer.status.is_success() => Err(failed("Agent", &error)),

@@ -236,7 +236,7 @@ cases! {
     }
 }
 
-fn activity(workspace_id: WorkspaceId, activity_type: &str, seconds: i64) -> NewActivity {
+pub(super) fn activity(workspace_id: WorkspaceId, activity_type: &str, seconds: i64) -> NewActivity {
     NewActivity {
         id: ActivityId::from_uuid(random_uuid(&SystemEntropy)),
         workspace_id,

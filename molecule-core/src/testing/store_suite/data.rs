@@ -1,17 +1,18 @@
 //! What agents remember, ask for and leave behind.
 
-use super::{StoreCase, at, cases, event, events, id, insert, workspace};
+use super::{StoreCase, activity::activity, at, cases, event, events, id, insert, workspace};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    activity::NewActivity,
     clock::{SystemEntropy, random_uuid},
     id::{ApprovalId, MemoryId, ScheduleId, WorkspaceId},
     memory::{Memory, Scope, Search},
     records::{Approval, ApprovalStatus},
     schedules::{RunStatus, Schedule, ScheduleSource},
-    store::{MemoryQuery, NewValue, NewWorkspace, Store, Verdict},
+    store::{MemoryQuery, NewValue, NewWorkspace, ScheduleChange, ScheduleWritten, Store, Verdict},
     workspace::Status,
 };
 
@@ -233,10 +234,19 @@ cases! {
         assert!(store.due_schedules(at(60), 50, false).await.unwrap().is_empty(), "its workspace is managed");
         let tries = join_all((0..6).map(|_| {
             let store = store.clone();
-            async move { store.claim_run(schedule.id, at(60), at(61), Some(at(120))).await.unwrap() }
+            async move { store.claim_run(schedule.id, at(60), at(61), Some(at(120)), true).await.unwrap() }
         }));
         assert_eq!(tries.await.into_iter().filter(|taken| *taken).count(), 1);
         assert!(store.due_schedules(at(61), 50, true).await.unwrap().is_empty());
+        let renamed = Schedule { name: "m".to_owned(), updated_at: at(62), ..schedule.clone() };
+        let change = ScheduleChange { schedule: renamed, retimed: false };
+        assert_eq!(store.update_schedule(&schedule, &change).await.unwrap(), ScheduleWritten::Done);
+        let row = store.schedule(new.id, schedule.id).await.unwrap().unwrap();
+        assert_eq!((row.name.as_str(), row.next_run_at), ("m", Some(at(120))), "the run that was taken stays taken");
+        assert_eq!(store.update_schedule(&schedule, &change).await.unwrap(), ScheduleWritten::Overtaken);
+        assert!(store.claim_run(schedule.id, at(120), at(121), Some(at(180)), false).await.unwrap());
+        let row = store.schedule(new.id, schedule.id).await.unwrap().unwrap();
+        assert_eq!((row.last_run_at, row.next_run_at), (Some(at(61)), Some(at(180))), "it was let go by");
         let told = event(new.id, 62);
         store.finish_run(schedule.id, RunStatus::Error, Some("no\0"), 2, &told).await.unwrap();
         let row = store.schedule(new.id, schedule.id).await.unwrap().unwrap();
@@ -244,9 +254,30 @@ cases! {
         assert_eq!((row.last_error.as_deref(), row.last_run_at), (Some("no\u{fffd}"), Some(at(61))));
         store.disable_schedule(schedule.id, "bad").await.unwrap();
         assert!(store.due_schedules(at(999), 50, true).await.unwrap().is_empty());
-        assert!(!store.claim_run(schedule.id, at(120), at(121), None).await.unwrap(), "it is switched off");
+        assert!(!store.claim_run(schedule.id, at(180), at(181), None, true).await.unwrap(), "it is switched off");
         assert!(!store.delete_schedule(id(), schedule.id).await.unwrap());
         assert!(store.delete_schedule(new.id, schedule.id).await.unwrap());
+    }
+
+    /// The runs of a schedule are found among any number of others
+    async fn finds_runs(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let [often, rarely] = [(); 2].map(|()| ScheduleId::from_uuid(random_uuid(&SystemEntropy)));
+        for n in 0..30 {
+            let id = if n == 0 { rarely } else { often };
+            let row = NewActivity {
+                request_body: Some(json!({"schedule_id": id, "n": n})),
+                ..activity(new.id, "cron_run", n)
+            };
+            store.insert_activity(&row).await.unwrap();
+        }
+        let found = async |id| {
+            let runs = store.cron_runs(new.id, id, 20).await.unwrap();
+            runs.iter().map(|run| run.request_body.as_ref().unwrap()["n"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(rarely).await, [0]);
+        assert_eq!(found(often).await, (10..30).rev().collect::<Vec<_>>());
     }
 }
 

@@ -30,7 +30,7 @@ cases! {
         store.heartbeat(new.id, &Condition { monthly_spend: Some(700), ..beat(1) }).await.unwrap();
         store.heartbeat(new.id, &beat(2)).await.unwrap();
         let row = store.workspace(new.id).await.unwrap().unwrap();
-        assert_eq!((row.monthly_spend, row.last_heartbeat_at), (700, Some(at(2))));
+        assert_eq!((row.monthly_spend, row.spent_at, row.last_heartbeat_at), (700, Some(at(1)), Some(at(2))));
     }
 
     /// Conditions are saved in batches, and what moved meanwhile is found out
@@ -52,6 +52,7 @@ cases! {
             let row = store.workspace(new.id).await.unwrap().unwrap();
             assert_eq!((row.last_heartbeat_at, row.updated_at), (Some(at(2)), at(2)));
             assert_eq!((row.last_sample_error.as_deref(), row.monthly_spend), (Some("ö'\"\\"), 7));
+            assert_eq!(row.spent_at, Some(at(2)));
             assert_eq!((row.last_error_rate, row.active_tasks, row.uptime_seconds), (0.25, 1, 3));
             assert_eq!(store.memory().last_heard(new.id).is_some(), new.id != moved);
         }

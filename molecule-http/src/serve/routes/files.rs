@@ -4,8 +4,8 @@ use axum::{
     body::Body as RawBody,
     extract::{Request, State},
     http::{
-        HeaderMap, Response,
-        header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE},
+        HeaderMap, HeaderValue, Response,
+        header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
 };
 use futures_util::{StreamExt, TryStreamExt};
@@ -22,6 +22,9 @@ use crate::serve::{
     guard::{Own, Params},
     state::AppState,
 };
+
+/// What an agent keeps in a file is no page of this server, whatever it says to be: its scripts would be the operator's.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
 
 /// Which file to read.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -65,7 +68,11 @@ pub(crate) async fn download(
     Own(id): Own,
     Params(query): Params<DownloadQuery>,
 ) -> ApiResult<Response<RawBody>> {
-    passed(app.control_plane.download(id, &query.path.unwrap_or_default()).await?)
+    let mut answer = app.control_plane.download(id, &query.path.unwrap_or_default()).await?;
+    answer.content_disposition.get_or_insert_with(|| "attachment".to_owned());
+    let mut response = passed(answer)?;
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, NO_PAGE);
+    Ok(response)
 }
 
 fn passed(answer: Passed) -> ApiResult<Response<RawBody>> {
