@@ -227,7 +227,7 @@ impl ControlPlane {
         let Some(key) = message_id.filter(|_| self.inner.queues.is_waiting(workspace.id)).map(kept_key) else {
             return Ok(None);
         };
-        match self.inner.store.waiting_message(workspace.id, &key).await? {
+        match self.inner.store.waiting_message(workspace.id, &key, letter.sender.workspace()).await? {
             Some(id) => self.queued(workspace.id, id).await.map(Some),
             None => Ok(None),
         }

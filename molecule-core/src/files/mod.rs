@@ -138,7 +138,7 @@ impl ControlPlane {
         id: WorkspaceId,
         operation: &str,
         secret: SecretString,
-        request: impl Fn(&SecretString) -> RequestBuilder,
+        request: impl Fn(&SecretString) -> RequestBuilder + Send + Sync,
     ) -> Result<Response> {
         let ask = async |secret: &SecretString| {
             let answer = tokio::time::timeout(IDLE, send(request(secret))).await;

@@ -57,8 +57,8 @@ impl ControlPlane {
     /// [`ErrorKind::InvalidInput`] for a broken rule; [`ErrorKind::NotFound`] for an unknown or removed workspace;
     /// [`ErrorKind::PermissionDenied`] for a global one of a workspace that another leads.
     pub async fn remember(&self, id: WorkspaceId, new: &NewMemory) -> Result<Memory> {
-        let namespace = check_namespace(&new.namespace)?;
         let scope: Scope = new.scope.parse().map_err(|_| Error::invalid("scope must be LOCAL, TEAM, or GLOBAL"))?;
+        let namespace = check_namespace(&new.namespace)?;
         let workspace = self.existing(id).await.map_err(gone_is_not_found)?;
         if scope == Scope::Global && workspace.parent_id.is_some() {
             return Err(Error::new(ErrorKind::PermissionDenied, "only root workspaces can write GLOBAL memories"));

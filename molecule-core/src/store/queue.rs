@@ -30,7 +30,9 @@ statements! {
     /// A message that waits, while its agent has it by another call.
     TAKE_WAITING = "UPDATE a2a_queue SET status = $3, claim = $4, dispatched_at = $5, attempts = attempts + 1 \
                     WHERE workspace_id = $1 AND idempotency_key = $2 AND status = 'queued' \
-                    RETURNING id, attempts, busy_tries";
+                    AND caller_id IS NOT DISTINCT FROM $6 RETURNING id, attempts, busy_tries";
+    WAITING_FROM = "SELECT id FROM a2a_queue WHERE workspace_id = $1 AND idempotency_key = $2 \
+                    AND status IN ('queued', 'dispatched') AND caller_id IS NOT DISTINCT FROM $3";
     DEPTH = "SELECT COUNT(*) FROM a2a_queue WHERE workspace_id = $1 AND status = 'queued'";
     COMPLETE = "UPDATE a2a_queue SET status = $3, response_body = $4, completed_at = $5, last_error = NULL, claim = NULL \
                 WHERE id = $1 AND claim = $2";
@@ -140,6 +142,7 @@ impl Store {
                         .bind(QueueStatus::Dispatched)
                         .bind(new.claim)
                         .bind(new.enqueued_at)
+                        .bind(new.caller_id)
                         .fetch_optional(&mut *tx)
                         .await?;
                     if let Some((id, attempts, busy_tries)) = taken {
@@ -160,12 +163,18 @@ impl Store {
         Err(Error::not_found("workspace not found"))
     }
 
-    /// The message of that key which waits or is on its way.
-    pub(crate) async fn waiting_message(&self, of: WorkspaceId, key: &str) -> Result<Option<QueueId>> {
+    /// The message of that key, and from that caller, which waits or is on its way.
+    pub(crate) async fn waiting_message(
+        &self,
+        of: WorkspaceId,
+        key: &str,
+        caller: Option<WorkspaceId>,
+    ) -> Result<Option<QueueId>> {
         let key = clean::text(key).into_owned();
-        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(WAITING_ALREADY)
+        Ok(on_pool!(self.reader(), |p| sqlx::query_scalar(WAITING_FROM)
             .bind(of)
             .bind(&key)
+            .bind(caller)
             .fetch_optional(p)
             .await)?)
     }

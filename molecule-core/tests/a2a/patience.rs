@@ -75,6 +75,30 @@ async fn a_caller_that_waits_no_longer_does_not_make_the_agent_do_it_twice() {
 }
 
 #[tokio::test]
+async fn a_message_of_another_sender_is_another_one_whatever_its_id() {
+    on_both(async |store| {
+        let bench = Bench::over(store, patient());
+        let (agent, go_on) = slow_agent().await;
+        let (source, target) = (bench.member("lead", None).await, bench.made(called_at(&agent)).await);
+        let id = queue_id(&bench.call_for(&target, "m", SHORT).await.unwrap());
+        let (sender, body) = (Caller::Workspace(source.id).into(), Bytes::from(message("m").to_string()));
+        let call = Call { target: target.id, sender, body, protocol: None, deadline: Some(Some(SHORT)) };
+        assert_eq!(bench.control_plane.call(call).await.unwrap().status, 202);
+        assert_eq!(agent.seen().len(), 2);
+        go_on.notify_one();
+        go_on.notify_one();
+        bench.until_item(&target, id, QueueStatus::Completed).await;
+        until("both answers are in the log", async || {
+            let log = bench.log(&target).await;
+            (log.len() == 2 && log.iter().all(|row| row.response_body.is_some())).then_some(())
+        })
+        .await;
+        bench.down().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_ends_without_an_answer_after_its_caller_left_waits_for_the_agent() {
     let bench =
         Bench::over(Store::connect("sqlite::memory:").await.unwrap(), Config { a2a_idle: SHORT * 3, ..patient() });

@@ -82,6 +82,34 @@ async fn a_task_for_an_agent_that_sleeps_or_is_not_up_yet_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_caller_that_leaves_wakes_the_agent_all_the_same() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    fleet.control_plane.hibernate(id, false).await.unwrap();
+    fleet.until(id, Status::Hibernated).await;
+    let mut steps = 1;
+    while fleet.row(id).await.status == Status::Hibernated {
+        let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
+        let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
+        let mut call = Box::pin(fleet.control_plane.call(call));
+        for _ in 0..steps {
+            if futures_util::poll!(&mut call).is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(call);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        steps += 1;
+    }
+    let started = tokio::time::timeout(PATIENCE, fleet.backend.called(Operation::Start, 2));
+    started.await.expect("what was decided is done");
+    fleet.come_online(id).await;
+    fleet.down().await;
+}
+
+#[tokio::test]
 async fn calling_a_dead_workload_brings_it_up_again() {
     let fleet = Fleet::new().await;
     let id = fleet.create("a").await;

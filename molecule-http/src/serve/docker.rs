@@ -26,6 +26,10 @@ pub(crate) struct DockerArgs {
     #[arg(env = "MOLECULE_IMAGE_PLATFORM", long, hide = true)]
     image_platform: Option<String>,
 
+    /// `true` where this server runs in a container on the network of its workspaces: it calls them by name there.
+    #[arg(env = "MOLECULE_IN_DOCKER", long, hide = true)]
+    in_docker: Option<String>,
+
     /// Where agents find the awareness of their fleet: told to each as `AWARENESS_URL`.
     #[arg(env = "AWARENESS_URL", long, hide = true, value_name = "URL")]
     awareness_url: Option<String>,
@@ -80,6 +84,8 @@ impl DockerArgs {
                 password: token.clone(),
             });
         }
+        let says_so = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1");
+        config.in_container = self.in_docker.as_deref().is_some_and(says_so);
         config.platform = match self.image_platform.as_deref().map(str::trim) {
             Some("") => None,
             Some(platform) => Some(platform.to_owned()),
@@ -123,6 +129,16 @@ mod tests {
         let mut config = DockerConfig { platform: Some("x".to_owned()), ..DockerConfig::default() };
         DockerArgs { image_platform: Some(String::new()), ..DockerArgs::default() }.apply(&mut config);
         assert_eq!(config.platform, None, "set but empty leaves it to the engine");
+    }
+
+    #[test]
+    fn a_server_in_a_container_says_so() {
+        for (text, inside) in [(None, false), (Some(" True "), true), (Some("1"), true), (Some("no"), false)] {
+            let args = DockerArgs { in_docker: text.map(str::to_owned), ..DockerArgs::default() };
+            let mut config = DockerConfig::default();
+            args.apply(&mut config);
+            assert_eq!(config.in_container, inside, "{text:?}");
+        }
     }
 
     #[test]

@@ -149,6 +149,11 @@ async fn memories(setup: Setup) {
     let refused = [
         (json!({"content": "x", "scope": "GLOBAL"}), 403, "only root workspaces can write GLOBAL memories"),
         (json!({"content": "x", "scope": "local"}), 400, "scope must be LOCAL, TEAM, or GLOBAL"),
+        (
+            json!({"content": "x", "scope": "local", "namespace": "n".repeat(51)}),
+            400,
+            "scope must be LOCAL, TEAM, or GLOBAL",
+        ),
         (json!({"content": "x"}), 400, "invalid request body"),
         (json!({"content": "", "scope": "LOCAL"}), 400, "invalid request body"),
         (json!({"scope": "LOCAL"}), 400, "invalid request body"),

@@ -21,6 +21,9 @@ use crate::{
 pub struct DockerConfig {
     /// The engine: `unix://`, `tcp://` or `http://` and its address. The engine of this host where there is none.
     pub docker_host: Option<String>,
+    /// The control plane runs in a container on that network, so that it calls agents by the names of their containers
+    /// and not by ports of the host.
+    pub in_container: bool,
     /// The network that workspaces share. It is made at the first start where it is missing.
     pub network: String,
     /// Tells what this installation made from what others on the same engine made. Without one it is never known, and
@@ -50,6 +53,7 @@ impl Default for DockerConfig {
     fn default() -> Self {
         Self {
             docker_host: None,
+            in_container: false,
             network: "molecule-monorepo-net".to_owned(),
             installation: None,
             max_tier: 2,

@@ -8,7 +8,7 @@ use bollard::models::{
 };
 
 use super::{config::DockerConfig, names, tier::Tier, volumes::Volumes};
-use crate::{provisioner::StartSpec, workspace::Access};
+use crate::{id::WorkspaceId, provisioner::StartSpec, workspace::Access};
 
 /// Where the configuration volume is mounted.
 pub(super) const CONFIG_DIR: &str = "/configs";
@@ -17,8 +17,13 @@ const WORKSPACE_DIR: &str = "/workspace";
 /// Where Claude Code keeps its conversations.
 const SESSION_DIR: &str = "/root/.claude/sessions";
 /// Where agents listen, unless they share the network of the host.
-pub(super) const AGENT_PORT: u16 = 8000;
+const AGENT_PORT: u16 = 8000;
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// Where the agent of `id` is called on the network of the workspaces.
+pub(super) fn address(id: WorkspaceId) -> String {
+    format!("http://{}:{AGENT_PORT}", names::container(id))
+}
 
 /// Everything that a container is decided by.
 #[derive(Debug)]

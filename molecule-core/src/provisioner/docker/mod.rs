@@ -163,7 +163,7 @@ impl LocalProvisioner for DockerProvisioner {
 #[async_trait]
 impl WorkloadInspector for DockerProvisioner {
     fn peer_url(&self, id: WorkspaceId) -> Option<String> {
-        Some(format!("http://{}:{}", names::container(id), container::AGENT_PORT))
+        Some(container::address(id))
     }
 
     async fn address(&self, id: WorkspaceId) -> Result<Option<String>> {

@@ -16,7 +16,12 @@ use bollard::{
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{DockerProvisioner, archive, container::Plan, errors, image, names, tier::Tier};
+use super::{
+    DockerProvisioner, archive,
+    container::{self, Plan},
+    errors, image, names,
+    tier::Tier,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
@@ -81,7 +86,7 @@ impl DockerProvisioner {
             let config = &*self.config;
             let plan = Plan { spec, config, tier, image, volumes: &volumes, gateway, cpus: self.cpus, port };
             match self.launch(spec, image, host_folder(spec, tier), plan.body()).await? {
-                Launch::Started => return Ok(format!("http://127.0.0.1:{port}")),
+                Launch::Started => return Ok(address(config.in_container, id, port)),
                 Launch::PortTaken(error) if attempt == PORT_ATTEMPTS => {
                     return Err(errors::failed(format!("publish a port for workspace {id}"))(error));
                 }
@@ -223,6 +228,11 @@ fn unmountable(folder: &Path) -> Error {
     .context("workspace_dir", folder.display())
 }
 
+/// Where this control plane calls the agent of `id`, which the host publishes on `port`.
+fn address(in_container: bool, id: WorkspaceId, port: u16) -> String {
+    if in_container { container::address(id) } else { format!("http://127.0.0.1:{port}") }
+}
+
 /// A port of this host that is free now.
 ///
 /// Left to itself, an engine publishes on another port whenever it restarts a container, and the URL of an agent that
@@ -232,4 +242,16 @@ fn free_port() -> Result<u16> {
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
         .map_err(|error| Error::new(ErrorKind::Unavailable, "this host has no free port").caused_by(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_called_from_where_the_control_plane_runs() {
+        let id: WorkspaceId = "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().unwrap();
+        assert_eq!(address(false, id, 4711), "http://127.0.0.1:4711");
+        assert_eq!(address(true, id, 4711), "http://ws-6f9619ff-8b86-d011-b42d-00cf4fc964ff:8000");
+    }
 }
