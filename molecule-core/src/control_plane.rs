@@ -22,12 +22,13 @@ use crate::{
     events::{self, Event, EventHub, EventKind, EventListener, RecordedEvent, Which},
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
-    identity::Sessions,
+    identity::{Sessions, Unreadable},
     net::{Names, Resolver, SystemResolver},
     provisioner::{
         ControlPlaneProvisioner, Images, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
         env::EnvMutator,
     },
+    registry,
     relay::Relay,
     schedules,
     secrets::{Cipher, Turns},
@@ -64,6 +65,9 @@ pub(crate) struct Inner {
     /// A place for each run of a schedule that may be under way.
     pub(crate) runs: Arc<Semaphore>,
     pub(crate) http: reqwest::Client,
+    pub(crate) unreadable: Unreadable,
+    /// Who is where, for those who are told of many workspaces.
+    pub(crate) hierarchy: registry::Known,
     /// The hosts that agents name.
     pub(crate) names: Names,
     /// Who is signed in elsewhere, where that counts here.
@@ -101,6 +105,11 @@ impl Backend {
             Self::Local { provisioner, .. } => provisioner.capability().name,
             Self::ControlPlane(_) => "cp",
         }
+    }
+
+    /// Whether its workloads reach what listens on this host as any other program on it.
+    pub(crate) fn shares_host(&self) -> bool {
+        matches!(self, Self::Local { provisioner, .. } if !provisioner.capability().isolation)
     }
 
     /// Whether the backend tells where an agent is called, so that the agent's own word on it is not used.
@@ -213,6 +222,8 @@ impl Builder {
                 turns: Turns::default(),
                 runs: Arc::new(Semaphore::new(schedules::RUNS_AT_ONCE)),
                 http: a2a::client()?,
+                unreadable: Unreadable::default(),
+                hierarchy: registry::Known::default(),
                 names: Names::new(self.resolver),
                 sessions,
                 tasks: TaskTracker::new(),

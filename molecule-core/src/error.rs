@@ -154,6 +154,11 @@ impl Error {
         self
     }
 
+    /// Whether it came from `operation`.
+    pub(crate) fn is_during(&self, operation: &str) -> bool {
+        self.0.operation == Some(operation)
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -11,7 +11,7 @@ use molecule_core::{
     id::WorkspaceId,
     registry::{Heartbeat, RuntimeMetadata},
     store::{Store, gate},
-    testing::{ManualClock, Operation, ScriptedProvisioner, hear_peers},
+    testing::{ManualClock, Operation, ScriptedProvisioner, hear_peers, tell_much},
     workspace::{CreateWorkspace, Status},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -170,6 +170,29 @@ async fn listeners_are_told_when_another_replica_could_not_be_heard() {
     let (id, _) = external(&one).await;
     let announcement = heard(&mut listener, EventKind::WorkspaceAwaitingAgent).await;
     assert_eq!(announcement.event.workspace_id, Some(id));
+    down([one, other]).await;
+}
+
+#[tokio::test]
+async fn listeners_elsewhere_are_told_when_there_was_too_much_to_tell() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = (replica(&database).await, replica(&database).await);
+    let mut listener = other.listen();
+    let agent = external(&one).await;
+    beat_until_heard(&one, &agent, &mut listener).await;
+    // Fewer than a listener may fall behind, and more than waits to be told.
+    tell_much(&one, agent.0, 40, 1000 * 1000);
+    let end = async {
+        let mut heard = 0;
+        loop {
+            match listener.next().await {
+                Ok(announcement) => heard += usize::from(announcement.event.kind == EventKind::TaskUpdated),
+                Err(end) => return (end, heard),
+            }
+        }
+    };
+    let (end, heard) = tokio::time::timeout(PATIENCE, end).await.expect("it is told");
+    assert!(end == ListenerEnd::FellBehind && heard < 40, "{end:?} after {heard}");
     down([one, other]).await;
 }
 

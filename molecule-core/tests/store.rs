@@ -39,6 +39,23 @@ async fn a_bad_database_is_named_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_claim_is_held_through_connections_that_break_until_another_has_it() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = (Store::connect(database.url()).await.unwrap(), Store::connect(database.url()).await.unwrap());
+    let mut claim = one.claim().await.unwrap().unwrap();
+    database.cut_connections().await;
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(10), claim.lost()).await;
+    assert!(lost.is_err(), "it is claimed again");
+    assert!(other.claim().await.unwrap().is_none());
+    // Whoever is quicker has it.
+    database.cut_connections().await;
+    let taken = other.claim().await.unwrap();
+    assert!(taken.is_some());
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(20), claim.lost()).await;
+    lost.expect("it is noticed that another has it");
+}
+
+#[tokio::test]
 async fn a_claim_keeps_others_off_until_it_is_dropped() {
     let Some(database) = support::postgres_database().await else { return };
     let (one, other) = (Store::connect(database.url()).await.unwrap(), Store::connect(database.url()).await.unwrap());

@@ -1,6 +1,9 @@
 //! The secret by which an agent knows that a call comes from its platform.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::random_token;
@@ -14,6 +17,22 @@ use crate::{
 
 /// What a sealed one begins with. No token does: their alphabet has no colon.
 const SEALED: &str = "sealed:";
+
+/// What is done where an error says that a secret could not be opened.
+const OPEN: &str = "open an inbound secret";
+
+/// For how long one that could not be opened is not tried again: its agent asks with every beat.
+const UNREADABLE_HOLDS: Duration = Duration::from_secs(30);
+
+/// The workspaces whose secret could not be opened a moment ago.
+#[derive(Debug)]
+pub(crate) struct Unreadable(Cache<WorkspaceId, ()>);
+
+impl Default for Unreadable {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(100_000).time_to_live(UNREADABLE_HOLDS).build())
+    }
+}
 
 /// `secret` as it is kept: as it is without a key, otherwise the version, the id of the key and the bytes.
 fn seal(secret: &SecretString, cipher: &Cipher, entropy: &dyn Entropy) -> Result<String> {
@@ -38,8 +57,8 @@ pub(crate) fn open_inbound_secret(kept: &str, cipher: &Cipher) -> Result<SecretS
         let encrypted_value = STANDARD.decode(fields.next()?).ok()?;
         Some(Sealed { encrypted_value, encryption_version, key_id })
     };
-    let sealed = parse().ok_or_else(|| Error::new(ErrorKind::Unexpected, "an inbound secret cannot be read"))?;
-    cipher.open(&sealed)
+    let broken = || Error::new(ErrorKind::Unexpected, "an inbound secret cannot be read");
+    parse().ok_or_else(broken).and_then(|sealed| cipher.open(&sealed)).map_err(|error| error.during(OPEN))
 }
 
 /// A secret that was asked for.
@@ -78,9 +97,20 @@ impl ControlPlane {
 
     /// As [`ControlPlane::inbound_secret`], for an answer that is due with or without it.
     pub(crate) async fn deliver_inbound_secret(&self, id: WorkspaceId, operation: &str) -> Option<SecretString> {
+        let Unreadable(unreadable) = &self.inner.unreadable;
+        // What is known by heart was read; only others may be unreadable.
+        if let Some(secret) = self.inner.store.memory().inbound_secret(id, self.now()) {
+            return Some(secret);
+        }
+        if unreadable.contains_key(&id) {
+            return None;
+        }
         match self.inbound_secret(id).await {
             Ok(found) => Some(found.secret),
             Err(error) => {
+                if error.is_during(OPEN) {
+                    unreadable.insert(id, ()).await;
+                }
                 tracing::warn!(workspace.id = %id, operation, error = error.detail(), "the inbound secret is not told");
                 None
             }
@@ -119,7 +149,32 @@ fn no_workspace(id: WorkspaceId) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemEntropy;
+    use crate::{clock::SystemEntropy, store::Store, testing::Logged, workspace::CreateWorkspace};
+
+    #[tokio::test]
+    async fn one_that_cannot_be_opened_is_read_once_and_said_once() {
+        let (key, other) = (SecretString::from("k".repeat(32)), SecretString::from("o".repeat(32)));
+        let store = Store::connect("sqlite::memory:").await.unwrap();
+        let with = |key| {
+            let cipher = Cipher::new(key, &[]).unwrap();
+            ControlPlane::builder(store.clone()).cipher(cipher).build().unwrap()
+        };
+        let (first, second) = (with(&key), with(&other));
+        let request = CreateWorkspace { name: "e".to_owned(), external: true, ..CreateWorkspace::default() };
+        let id = first.create(request).await.unwrap().workspace.id;
+        assert!(first.deliver_inbound_secret(id, "heartbeat").await.is_some());
+        second.forget_inbound_secrets();
+        let (logged, _guard) = Logged::here();
+        let before = store.statements();
+        for _ in 0..5 {
+            assert!(second.deliver_inbound_secret(id, "heartbeat").await.is_none());
+        }
+        let after = store.statements();
+        assert_eq!((after.reads - before.reads, after.writes - before.writes), (1, 0));
+        assert_eq!(logged.with("the inbound secret is not told").len(), 1);
+        second.rotate_inbound_secret(id).await.unwrap();
+        assert!(second.deliver_inbound_secret(id, "heartbeat").await.is_some());
+    }
 
     #[test]
     fn a_secret_is_kept_sealed_where_there_is_a_key_and_opens_with_it_alone() {

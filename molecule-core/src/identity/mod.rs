@@ -13,7 +13,7 @@ pub(crate) use self::{
         can_communicate, claim_gate, is_at_or_below, listener_gate, registry_gate, state_gate, test_token_gate,
         workspace_gate,
     },
-    inbound_secret::open_inbound_secret,
+    inbound_secret::{Unreadable, open_inbound_secret},
     org_tokens::{NewOrgToken, issue_for_org},
     session::Sessions,
     tokens::{NewToken, hash, issue},

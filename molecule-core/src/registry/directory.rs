@@ -57,7 +57,8 @@ impl ControlPlane {
                 Ok(near.unwrap_or_else(|| found.url.clone()))
             }
             _ => {
-                let url = if asker.is_external() { found.url.clone() } else { from_a_workload(&found.url) };
+                let contained = !asker.is_external() && !self.inner.backend.shares_host();
+                let url = if contained { from_a_workload(&found.url) } else { found.url.clone() };
                 let unsafe_url = |error: Error| {
                     Error::new(ErrorKind::Unavailable, "workspace URL failed safety check").caused_by(error)
                 };

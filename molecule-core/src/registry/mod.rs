@@ -3,14 +3,16 @@
 mod authenticate;
 mod directory;
 mod heartbeat;
+mod hierarchy;
 mod org_tokens;
 mod register;
 mod runtime;
 mod tokens;
 
-pub(crate) use self::runtime::Runtime;
 pub use self::{
     directory::Whereabouts,
     heartbeat::{Heartbeat, HeartbeatReply, RuntimeMetadata},
+    hierarchy::Hierarchy,
     register::{Register, Registered},
 };
+pub(crate) use self::{hierarchy::Known, runtime::Runtime};

@@ -125,14 +125,20 @@ impl ControlPlane {
         let relay = &self.inner.relay;
         let origin = self.inner.store.origin();
         let mut said_so: Option<Instant> = None;
+        // Something could not be told, and listeners elsewhere do not know of it yet.
+        let mut lost = false;
         loop {
             let _ = tokio::time::timeout(LISTENING_EVERY, relay.wake.notified()).await;
             tokio::time::sleep(GATHER).await;
             let (batches, dropped) = relay.outbox.lock().unwrap_or_else(PoisonError::into_inner).take();
             if dropped > 0 {
                 tracing::warn!(dropped, "other replicas are not told of some events: there are too many");
+                lost = true;
             }
             let mut notices: Vec<String> = batches.iter().flat_map(|batch| wire::parts(origin, batch)).collect();
+            if lost {
+                notices.push(wire::lost(origin));
+            }
             if relay.asks.swap(false, Ordering::Relaxed) {
                 notices.push(wire::asking(origin));
             }
@@ -145,7 +151,11 @@ impl ControlPlane {
             if let Err(error) = self.inner.store.notify_peers(&notices).await {
                 tracing::warn!(error = error.detail(), "other replicas could not be told what happened here");
                 said_so = None;
+                lost = true;
+                relay.wake.notify_one();
                 tokio::time::sleep(BACKOFF).await;
+            } else {
+                lost = false;
             }
         }
     }
@@ -172,6 +182,7 @@ impl ControlPlane {
             match Notice::parse(notice) {
                 Some(Notice::Recorded { origin, id }) if origin != own => heard.push(Heard::Recorded(id)),
                 Some(Notice::Listening { origin }) if origin != own => self.inner.relay.another_listens(),
+                Some(Notice::Lost { origin }) if origin != own => self.inner.hub.lost(),
                 Some(Notice::Asking) => {
                     self.inner.relay.is_asked.store(true, Ordering::Relaxed);
                     self.inner.relay.wake.notify_one();

@@ -65,6 +65,8 @@ pub(super) enum Notice<'a> {
     Listening { origin: &'a str },
     /// `origin` begins to hear, and asks who listens.
     Asking,
+    /// `origin` could not tell all that happened there.
+    Lost { origin: &'a str },
     /// A part of a batch: which of how many, from 0.
     Part { origin: &'a str, number: usize, count: usize, text: &'a str },
 }
@@ -80,6 +82,7 @@ impl<'a> Notice<'a> {
             }
             "listening" => Some(Self::Listening { origin: rest }),
             "asking" => Some(Self::Asking),
+            "lost" => Some(Self::Lost { origin: rest }),
             "part" => {
                 let mut fields = rest.splitn(4, ' ');
                 let origin = fields.next()?;
@@ -99,6 +102,11 @@ pub(super) fn listening(origin: &str) -> String {
 /// The question who listens.
 pub(super) fn asking(origin: &str) -> String {
     format!("asking {origin}")
+}
+
+/// The notice that `origin` could not tell all that happened there.
+pub(super) fn lost(origin: &str) -> String {
+    format!("lost {origin}")
 }
 
 /// The notices that carry `batch`, to be sent in their order and in one transaction.
@@ -208,6 +216,7 @@ mod tests {
         assert_eq!(Notice::parse(&format!("recorded a b {id}")), Some(Notice::Recorded { origin: "a b", id }));
         assert_eq!(Notice::parse(&listening("one")), Some(Notice::Listening { origin: "one" }));
         assert_eq!(Notice::parse(&asking("one")), Some(Notice::Asking));
+        assert_eq!(Notice::parse(&lost("one")), Some(Notice::Lost { origin: "one" }));
         for nonsense in ["", "x", "recorded", "recorded one two", "part one x 1 []", "part one 0 1", "hello world"] {
             assert_eq!(Notice::parse(nonsense), None, "{nonsense}");
         }

@@ -7,6 +7,7 @@ pub(crate) mod activity;
 mod agents;
 mod approvals;
 mod checkpoints;
+mod claim;
 pub(crate) mod clean;
 mod configuration;
 mod delegations;
@@ -52,6 +53,7 @@ pub use self::{
     agents::ActiveAgent,
     approvals::{Approval, PendingApproval},
     checkpoints::Checkpoint,
+    claim::Claim,
     memories::{ExportedMemory, Memory as StoredMemory},
     org_tokens::{OrgToken, OrgTokenOwner},
     schedules::Schedule,
@@ -119,13 +121,6 @@ pub struct Statements {
     /// To write; a transaction counts once.
     pub writes: u64,
 }
-
-/// "molecule", as a number: what servers that must be alone on a database lock.
-const CLAIM_KEY: i64 = 0x6d6f_6c65_6375_6c65;
-
-/// Keeps other servers off a database; see [`Store::claim`].
-#[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "its connection holds the lock")] Option<PgConnection>);
 
 /// Which database is behind a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,19 +299,6 @@ impl Store {
         Ok(())
     }
 
-    /// Claims the database for one server. `None` where another holds it; the claim ends with the value, or with this
-    /// process. On SQLite, whose file is in a data folder of one server, there is nothing to claim.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unavailable`] where the database does not answer.
-    pub async fn claim(&self) -> Result<Option<Claim>> {
-        let Pool::Postgres(pool) = &self.write else { return Ok(Some(Claim(None))) };
-        let mut connection = pool.acquire().await?.detach();
-        let claimed: bool =
-            sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(CLAIM_KEY).fetch_one(&mut connection).await?;
-        Ok(claimed.then_some(Claim(Some(connection))))
-    }
-
     /// Closes every connection, waiting for those in use. Later calls fail.
     pub async fn close(&self) {
         for pool in [&self.read, &self.write] {
@@ -459,6 +441,7 @@ pub mod gate {
                 ("telemetry::sqlite", super::telemetry::sqlite::STATEMENTS),
             ],
             Engine::Postgres => vec![
+                ("claim::postgres", super::claim::postgres::STATEMENTS),
                 ("memories::postgres", super::memories::postgres::STATEMENTS),
                 ("peers::postgres", super::peers::postgres::STATEMENTS),
                 ("queue::postgres", super::queue::postgres::STATEMENTS),

@@ -80,6 +80,7 @@ statements! {
                SELECT u.start, w.id, w.parent_id, u.depth + 1 FROM workspaces w JOIN up u ON w.id = u.parent_id \
                WHERE u.depth < 32 \
            ) SELECT start, id, parent_id, depth FROM up ORDER BY depth";
+    PARENTS = "SELECT id, parent_id FROM workspaces WHERE status <> $1";
     PROVISIONING = select_supervised!("WHERE status = $1 ORDER BY id");
     /// Those being brought up or to be brought up, and those that were not heard between `$5` and `$6`. Each part is a
     /// range of an index: those who were heard are not read.
@@ -293,6 +294,11 @@ impl Store {
             .bind(Status::Removed)
             .fetch_all(p)
             .await)?)
+    }
+
+    /// Every workspace that is not removed, with its parent.
+    pub(crate) async fn parents(&self) -> Result<Vec<(WorkspaceId, Option<WorkspaceId>)>> {
+        Ok(on_pool!(self.reader(), |p| sqlx::query_as(PARENTS).bind(Status::Removed).fetch_all(p).await)?)
     }
 
     /// Both workspaces and their ancestors; a removed or unknown one has no entry that starts with it.

@@ -8,6 +8,7 @@ pub mod provisioner_suite;
 mod scripted;
 pub mod store_suite;
 mod sweeps;
+mod telling;
 pub mod untrusted;
 
 pub use self::{
@@ -16,5 +17,6 @@ pub use self::{
     logged::Logged,
     scripted::{Call, Operation, Release, Rule, ScriptedProvisioner},
     sweeps::{Sweep, sweep},
+    telling::tell_much,
 };
 pub use crate::provisioner::{MockControlPlaneProvisioner, MockLocalProvisioner, MockWorkloadInspector};

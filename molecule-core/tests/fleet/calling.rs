@@ -10,9 +10,10 @@ use molecule_core::{
     config::Config,
     delegation::Delegate,
     net::Policy,
+    provisioner::{Capability, LocalProvisioner},
     registry::Heartbeat,
     store::gate,
-    testing::Operation,
+    testing::{Operation, ScriptedProvisioner},
     workspace::{CreateWorkspace, Status},
 };
 use secrecy::ExposeSecret;
@@ -177,6 +178,21 @@ async fn where_an_agent_is_called_depends_on_who_asks_and_is_checked_again() {
         let error = found(asker).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "workspace URL failed safety check"));
     }
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_a_process_of_this_host_finds_others_on_it_as_they_are() {
+    let backend = ScriptedProvisioner::new();
+    let capability = Capability { isolation: false, ..LocalProvisioner::capability(&backend) };
+    let config = Config { address_policy: Policy::Development, ..Config::default() };
+    let fleet = Fleet::made_of(config, ScriptedProvisioner::with_capability(capability)).await;
+    let asker = fleet.create("managed").await;
+    fleet.come_online(asker).await;
+    let url = Some("http://127.0.0.1:9000/".to_owned());
+    let request = CreateWorkspace { name: "e".to_owned(), external: true, url, ..CreateWorkspace::default() };
+    let target = fleet.control_plane.create(request).await.unwrap().workspace.id;
+    assert_eq!(fleet.control_plane.discover(asker, target).await.unwrap().url, "http://127.0.0.1:9000/");
     fleet.down().await;
 }
 

@@ -38,7 +38,7 @@ impl Fleet {
         Self::made_of(Config::default(), backend).await
     }
 
-    async fn made_of(config: Config, backend: ScriptedProvisioner) -> Self {
+    pub(crate) async fn made_of(config: Config, backend: ScriptedProvisioner) -> Self {
         let clock = ManualClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
             .config(config)

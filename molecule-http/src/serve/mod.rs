@@ -83,7 +83,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let store = Store::connect(database_url(&settings)?.expose_secret()).await?;
     tracing::info!(database = engine_name(&store), data = %settings.data_dir.display(), "the store is open");
     let chosen = backend::choose(&settings).await?;
-    let _claim = claim(&store, &chosen).await?;
+    let claim = claim(&store, &chosen).await?;
     let mut listeners = vec![(listener, exposure_of(address.ip()))];
     if let Chosen::Docker { gateway: Some(gateway), .. } = &chosen {
         listeners.extend(listen_for_containers(*gateway, address).await);
@@ -122,12 +122,13 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     control_plane.start();
     let servers = serve(listeners, &state, &stop);
     tracing::info!(%address, backend = control_plane.backend_name(), "listening");
-    tokio::select! {
-        result = until_stopped(settings.welcome.then_some(address), &control_plane) => result?,
-        () = stop.cancelled() => {}
-    }
+    let outcome = tokio::select! {
+        result = until_stopped(settings.welcome.then_some(address), &control_plane) => { result?; Ok(()) }
+        () = stop.cancelled() => Ok(()),
+        error = taken(claim) => Err(error),
+    };
     shut_down(state, servers, &chosen).await;
-    Ok(())
+    outcome
 }
 
 /// Greets, if asked to, and waits for the signal to stop.
@@ -227,14 +228,27 @@ async fn claim(store: &Store, chosen: &Chosen) -> Result<Option<Claim>, Error> {
     if matches!(chosen, Chosen::ControlPlane(_) | Chosen::None) {
         return Ok(None);
     }
-    match store.claim().await? {
-        Some(claim) => Ok(Some(claim)),
-        None => Err(Error::new(
-            ErrorKind::Unavailable,
-            "another server that runs workspaces uses this database — stop it, name another with --database-url, or \
-             run this one with --provisioner none",
-        )),
+    store.claim().await?.map(Some).ok_or_else(another_runs_workspaces)
+}
+
+/// Waits until another server holds the database, if ever.
+async fn taken(claim: Option<Claim>) -> Error {
+    match claim {
+        Some(mut claim) => claim.lost().await,
+        None => std::future::pending().await,
     }
+    tracing::error!(
+        "another server has this database now; going down, so that neither takes the other's workloads for lost"
+    );
+    another_runs_workspaces()
+}
+
+fn another_runs_workspaces() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "another server that runs workspaces uses this database — stop it, name another with --database-url, or run this \
+         one with --provisioner none",
+    )
 }
 
 fn engine_name(store: &Store) -> &'static str {

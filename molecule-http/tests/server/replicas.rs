@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
 use crate::{
     process::{PATIENCE, POLL},
@@ -61,6 +65,34 @@ async fn what_happens_on_one_server_is_heard_and_obeyed_on_the_other() {
     let secret = async |server: &Server| server.beat(&agent.0, &agent.1).await.json()["platform_inbound_secret"].take();
     let told = secret(&one).await;
     assert_eq!((told.as_str().map(str::len), &secret(&other).await), (Some(43), &told));
+}
+
+#[tokio::test]
+async fn what_a_token_began_before_it_was_revoked_comes_to_its_end() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (one, other) = pair(&database, Setup::none).await;
+    let (id, token) = one.create_external("one", None).await;
+    assert_eq!(one.beat(&id, &token).await.status, 200);
+    let body = json!({"workspace_id": id}).to_string();
+    let head = format!(
+        "POST /registry/heartbeat HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(one.url().trim_start_matches("http://")).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Asked for the body, so that the head was judged.
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert!(asked.starts_with(b"HTTP/1.1 100"));
+    let tokens = other.get(&format!("/workspaces/{id}/tokens")).await.json();
+    let kept = tokens["tokens"][0]["id"].as_str().unwrap();
+    assert_eq!(other.delete(&format!("/workspaces/{id}/tokens/{kept}")).await.status, 200);
+    until("it is refused", async || (one.beat(&id, &token).await.status == 401).then_some(())).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The live feed: one JSON text frame for each event, as it happens.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -16,6 +16,7 @@ use molecule_core::{
     events::{Announcement, EventKind, ListenerEnd},
     id::WorkspaceId,
     identity::Caller,
+    registry::Hierarchy,
 };
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -26,9 +27,6 @@ use crate::serve::{
     listeners::{Admission, PROTOCOL, Pace, Place, WRITE_DEADLINE, Wish},
     state::AppState,
 };
-
-/// How long an answer to "may this agent hear of that workspace" holds.
-const ACCESS_HOLDS: Duration = Duration::from_secs(5);
 
 /// How long a listener is waited for on the way down.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
@@ -111,7 +109,7 @@ async fn feed(
     socket: &mut WebSocket,
 ) -> Option<(u16, &'static str)> {
     let mut listener = app.control_plane.listen();
-    let mut allowed = Allowed { answers: HashMap::new(), cleared: Instant::now() };
+    let mut allowed = Allowed::default();
     let Pace { ping, recheck, longest_silence, .. } = app.listeners.pace;
     let mut ping = tokio::time::interval(ping);
     let mut recheck = tokio::time::interval(recheck);
@@ -159,37 +157,44 @@ async fn feed(
     }
 }
 
-/// Remembers for a moment which workspaces an agent may hear of.
-#[derive(Debug)]
+/// Which workspaces an agent may hear of, as the fleet was a moment ago.
+#[derive(Debug, Default)]
 struct Allowed {
-    answers: HashMap<WorkspaceId, (Instant, bool)>,
-    cleared: Instant,
+    hierarchy: Option<Arc<Hierarchy>>,
+    /// Those that came since.
+    newcomers: HashMap<WorkspaceId, bool>,
 }
 
 impl Allowed {
     async fn may_hear(&mut self, app: &AppState, agent: Option<WorkspaceId>, announcement: &Announcement) -> bool {
         let Some(agent) = agent else { return true };
         let Some(subject) = announcement.event.workspace_id else { return false };
-        let removed = announcement.event.kind == EventKind::WorkspaceRemoved;
-        match self.answers.get(&subject) {
-            // Who heard of it until now hears of its end: its row may be gone already.
-            Some((_, true)) if removed => return true,
-            Some((since, answer)) if !removed && since.elapsed() < ACCESS_HOLDS => return *answer,
-            _ => {}
-        }
-        if self.cleared.elapsed() >= ACCESS_HOLDS {
-            self.answers.retain(|_, (since, _)| since.elapsed() < ACCESS_HOLDS);
-            self.cleared = Instant::now();
-        }
         let core = &app.control_plane;
-        let answer = if removed {
-            core.could_communicate(agent, subject).await
-        } else {
-            core.can_communicate(agent, subject).await
-        };
+        if announcement.event.kind == EventKind::WorkspaceRemoved {
+            // Who heard of it until now hears of its end: its row may be gone already.
+            let known = self.hierarchy.as_ref().and_then(|hierarchy| hierarchy.can_communicate(agent, subject));
+            return known == Some(true) || core.could_communicate(agent, subject).await.unwrap_or(false);
+        }
         // A store that is away tells nobody anything.
-        let answer = answer.unwrap_or(false);
-        self.answers.insert(subject, (Instant::now(), answer));
+        let Ok(hierarchy) = self.current(app).await else { return false };
+        if let Some(answer) = hierarchy.can_communicate(agent, subject) {
+            return answer;
+        }
+        if let Some(answer) = self.newcomers.get(&subject) {
+            return *answer;
+        }
+        let answer = core.can_communicate(agent, subject).await.unwrap_or(false);
+        self.newcomers.insert(subject, answer);
         answer
+    }
+
+    async fn current(&mut self, app: &AppState) -> Result<Arc<Hierarchy>, Error> {
+        if let Some(hierarchy) = self.hierarchy.as_ref().filter(|hierarchy| !hierarchy.is_old()) {
+            return Ok(Arc::clone(hierarchy));
+        }
+        let hierarchy = app.control_plane.hierarchy().await?;
+        self.newcomers.clear();
+        self.hierarchy = Some(Arc::clone(&hierarchy));
+        Ok(hierarchy)
     }
 }

@@ -4,10 +4,14 @@ mod finding;
 mod heartbeat;
 mod joining;
 mod membership;
+mod proof;
 
 use crate::{case::Case, http::Server};
 
 /// All of them.
 pub(super) fn cases() -> Vec<Case<Server>> {
-    [joining::cases(), heartbeat::cases(), membership::cases(), finding::cases()].into_iter().flatten().collect()
+    [joining::cases(), heartbeat::cases(), membership::cases(), finding::cases(), proof::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
