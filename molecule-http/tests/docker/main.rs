@@ -3,11 +3,16 @@
 #[path = "../cli/binary.rs"]
 #[allow(dead_code, reason = "shared with the tests of the client commands")]
 mod binary;
+mod calls;
 mod conformance;
 mod engine;
 mod exposure;
 mod faults;
+mod kills;
 mod lifecycle;
+#[path = "../../../molecule-core/tests/docker/proxy.rs"]
+#[allow(dead_code, reason = "shared with the tests of the library")]
+mod proxy;
 #[path = "../server/results.rs"]
 mod results;
 mod server;

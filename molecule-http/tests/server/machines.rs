@@ -7,7 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -173,4 +174,48 @@ async fn a_whole_life_on_machines_of_another_control_plane() {
     let owner = Owner::start();
     let server = owner.server().start().await;
     lived(&server, || owner.machines(), |id| owner.folder(id), false).await;
+}
+
+#[tokio::test]
+async fn the_console_of_a_machine_is_shown_to_the_operator() {
+    let mut owner = Owner::start();
+    let server = owner.server().start().await;
+    let (id, _) = online(&server, &owner, "coder").await;
+    let path = format!("/workspaces/{id}/console");
+    let shown = until("its agent to write something", async || {
+        let shown = server.get(&path).await;
+        assert_eq!(shown.status, 200, "{shown:?}");
+        shown.json()["output"].as_str().filter(|output| !output.is_empty()).map(str::to_owned)
+    })
+    .await;
+    assert!(!shown.contains(&server.token()));
+    assert_eq!(server.send(Method::GET, &path, None, "").await.status, 401);
+    let unknown = server.get("/workspaces/6f9619ff-8b86-4011-b42d-00cf4fc964ff/console").await;
+    assert_eq!((unknown.status, unknown.error().as_str()), (404, "workspace not found"));
+    owner.go_away();
+    let away = server.get(&path).await;
+    let text = "control plane returned an error fetching console output";
+    assert_eq!((away.status, away.error().as_str()), (502, text));
+
+    let without = Setup::none().start().await;
+    assert_eq!(without.get(&path).await.status, 501);
+}
+
+#[tokio::test]
+async fn who_watches_machines_says_that_one_did_not_come_up() {
+    let owner = Owner::start();
+    // Its agent runs, and finds nobody.
+    let server = owner.server().env("PLATFORM_URL", "http://127.0.0.1:1").start().await;
+    let id = server.create("coder").await;
+    let path = format!("/admin/workspaces/{id}/bootstrap-failed");
+    let word = json!({"error": "no disk", "log_tail": "last line"});
+    assert_eq!(server.send(Method::POST, &path, None, word.to_string()).await.status, 401);
+    let heard = server.post(&path, &word).await;
+    assert_eq!((heard.status, heard.json()), (200, json!({"ok": true})));
+    assert_eq!(server.until_status(&id, "failed").await["last_sample_error"], "no disk");
+    let events = server.events(&id).await;
+    let told = json!({"error": "no disk", "log_tail": "last line", "source": "bootstrap_watcher"});
+    assert_eq!(events.last(), Some(&("WORKSPACE_PROVISION_FAILED".to_owned(), told)));
+    let again = server.post(&path, &word).await;
+    assert_eq!((again.status, again.json()), (200, json!({"ok": true, "no_change": true})));
 }
