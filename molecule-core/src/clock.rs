@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
 /// Tells the time of day.
@@ -36,7 +36,7 @@ impl Clock for SystemClock {
 
 /// Cuts `time` to whole microseconds.
 pub fn to_micros(time: DateTime<Utc>) -> DateTime<Utc> {
-    time.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(time)
+    time.trunc_subsecs(6)
 }
 
 /// A source of randomness fit for secrets.

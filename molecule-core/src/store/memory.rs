@@ -293,16 +293,21 @@ impl Memory {
         }
     }
 
-    /// Every condition that the database has not seen, marked as seen.
-    pub(crate) fn take_unsaved(&self) -> Vec<(WorkspaceId, Status, Condition)> {
+    /// The workspaces of which the database has not seen the condition.
+    pub(crate) fn unsaved(&self) -> Vec<WorkspaceId> {
         let mut unsaved = Vec::new();
         for shard in &self.workspaces {
-            for (id, tracked) in lock(shard).iter_mut().filter(|(_, tracked)| tracked.unsaved) {
-                tracked.unsaved = false;
-                unsaved.push((*id, tracked.status, tracked.condition.clone()));
-            }
+            unsaved.extend(lock(shard).iter().filter(|(_, tracked)| tracked.unsaved).map(|(id, _)| *id));
         }
         unsaved
+    }
+
+    /// The condition of a workspace, if the database has not seen it; marked as seen.
+    pub(crate) fn take_unsaved(&self, id: WorkspaceId) -> Option<(WorkspaceId, Status, Condition)> {
+        let mut shard = self.shard(id);
+        let tracked = shard.get_mut(&id).filter(|tracked| tracked.unsaved)?;
+        tracked.unsaved = false;
+        Some((id, tracked.status, tracked.condition.clone()))
     }
 
     /// Marks a condition as unseen again: saving it failed.
@@ -415,10 +420,11 @@ mod tests {
         assert_eq!(memory.last_heard(id(1)), Some(at(0)));
         assert!(memory.beat(id(1), condition(1), |status, known| status == Status::Online && known.at == at(0)));
         assert_eq!(memory.last_heard(id(1)), Some(at(1)));
-        assert_eq!(memory.take_unsaved(), [(id(1), Status::Online, condition(1))]);
-        assert!(memory.take_unsaved().is_empty());
+        assert_eq!(memory.unsaved(), [id(1)]);
+        assert_eq!(memory.take_unsaved(id(1)), Some((id(1), Status::Online, condition(1))));
+        assert_eq!((memory.unsaved(), memory.take_unsaved(id(1))), (Vec::new(), None));
         memory.keep_unsaved(id(1));
-        assert_eq!(memory.take_unsaved().len(), 1);
+        assert_eq!(memory.unsaved(), [id(1)]);
     }
 
     #[test]

@@ -84,15 +84,16 @@ impl Store {
     pub(crate) async fn save_telemetry(&self, now: DateTime<Utc>) -> Result<()> {
         // One after the other: what was taken first must not be saved last.
         let _turn = self.flushes.lock().await;
-        let mut conditions = self.memory.take_unsaved();
+        let mut unsaved = self.memory.unsaved();
         // Rows are locked in one order, so that two replicas never wait for each other.
-        conditions.sort_by_key(|(id, ..)| *id);
-        for (number, batch) in conditions.chunks(BATCH).enumerate() {
+        unsaved.sort_unstable();
+        for ids in unsaved.chunks(BATCH) {
+            let batch: Vec<_> = ids.iter().filter_map(|id| self.memory.take_unsaved(*id)).collect();
             let epochs: Vec<_> = batch.iter().map(|(id, ..)| self.memory.epoch(*id)).collect();
-            let saved = match self.save_conditions(batch, now).await {
+            let saved = match self.save_conditions(&batch, now).await {
                 Ok(saved) => saved.into_iter().map(|row| (row.id, row)).collect::<HashMap<_, _>>(),
                 Err(error) => {
-                    conditions[number * BATCH..].iter().for_each(|(id, ..)| self.memory.keep_unsaved(*id));
+                    batch.iter().for_each(|(id, ..)| self.memory.keep_unsaved(*id));
                     return Err(error);
                 }
             };

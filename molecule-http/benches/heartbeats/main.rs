@@ -36,6 +36,11 @@ struct Size {
     fleet: usize,
 }
 
+const WHOLE: Size = Size { lasts: Duration::from_secs(10), fleet: 100_000 };
+
+/// What can be measured by itself.
+const PARTS: [&str; 3] = ["heartbeats", "memory", "sweep"];
+
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "--bench").collect();
@@ -47,18 +52,24 @@ fn main() -> Outcome<()> {
             runtime.block_on(load::send(address, Path::new(agents), CONNECTIONS, lasts))
         }
         ["load", address, agents] => runtime.block_on(load::send(address, Path::new(agents), CONNECTIONS, None)),
-        ["short"] => runtime.block_on(run(Size { lasts: Duration::from_secs(2), fleet: 5000 })),
-        [] => runtime.block_on(run(Size { lasts: Duration::from_secs(10), fleet: 100_000 })),
-        _ => Err("expected nothing, or `short`".into()),
+        ["short"] => runtime.block_on(run(&PARTS, Size { lasts: Duration::from_secs(2), fleet: 5000 })),
+        [] => runtime.block_on(run(&PARTS, WHOLE)),
+        [part] if PARTS.contains(&part) => runtime.block_on(run(&[part], WHOLE)),
+        _ => Err(format!("expected nothing, `short`, or one of {}", PARTS.join(", ")).into()),
     }
 }
 
-async fn run(size: Size) -> Outcome<()> {
+async fn run(parts: &[&str], size: Size) -> Outcome<()> {
     let (server_on, load_on) = own_processors()?;
     println!("server on processor {server_on}, load on processor {load_on}");
-    heartbeats(size, server_on, load_on).await?;
-    memory(size, server_on, load_on).await?;
-    sweep::measure(size.fleet).await
+    for part in parts {
+        match *part {
+            "heartbeats" => heartbeats(size, server_on, load_on).await?,
+            "memory" => memory(size, server_on, load_on).await?,
+            _ => sweep::measure(size.fleet).await?,
+        }
+    }
+    Ok(())
 }
 
 /// Heartbeats per second, between two runs of the bare server.

@@ -1,13 +1,10 @@
 //! Takes connections and answers on them, until it is told to stop. One on which nothing is asked does not stay.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 
-use axum::{Extension, Router, extract::ConnectInfo};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use axum::response::Response;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,13 +15,18 @@ pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(75);
 /// The pause where no connection can be taken, which is when there are too many.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until `stop`, and then until every request under way was answered.
-pub(crate) async fn serve(
+/// Serves with `answer`, which is told where a request came from, until `stop`, and then until every request under way was
+/// answered.
+pub(crate) async fn serve<A, F>(
     listener: TcpListener,
-    router: Router,
+    answer: A,
     head_within: Duration,
     stop: CancellationToken,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    A: Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let connections = TaskTracker::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -40,8 +42,7 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let router = router.clone().layer(Extension(ConnectInfo(peer)));
-        connections.spawn(answer(stream, peer, router, head_within, stop.clone()));
+        connections.spawn(converse(stream, peer, answer.clone(), head_within, stop.clone()));
     }
     drop(listener);
     connections.close();
@@ -49,10 +50,18 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn answer(stream: TcpStream, peer: SocketAddr, router: Router, head_within: Duration, stop: CancellationToken) {
+async fn converse<A, F>(stream: TcpStream, peer: SocketAddr, answer: A, head_within: Duration, stop: CancellationToken)
+where
+    A: Fn(SocketAddr, Request<Incoming>) -> F,
+    F: Future<Output = Response> + Send + 'static,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(head_within);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).with_upgrades();
+    let service = service_fn(move |request| {
+        let answer = answer(peer, request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -73,7 +82,7 @@ fn is_theirs(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::response::IntoResponse;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -83,8 +92,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let router = Router::new().route("/", get(async || "yes"));
-        tasks.spawn(serve(listener, router, Duration::from_millis(100), stop.clone()));
+        let yes = async |_, _| "yes".into_response();
+        tasks.spawn(serve(listener, yes, Duration::from_millis(100), stop.clone()));
         for said in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
             let mut slow = TcpStream::connect(address).await.unwrap();
             slow.write_all(said.as_bytes()).await.unwrap();

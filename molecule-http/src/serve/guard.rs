@@ -3,15 +3,16 @@
 use std::{convert::Infallible, error::Error as _, time::Duration};
 
 use axum::{
-    body::Bytes,
+    BoxError,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Query, Request},
     http::{
-        HeaderMap, StatusCode,
+        HeaderMap,
         header::{AUTHORIZATION, COOKIE},
         request::Parts,
     },
 };
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use molecule_core::{
     Error, ErrorKind,
     id::WorkspaceId,
@@ -164,18 +165,8 @@ pub(crate) struct Body(pub(crate) Bytes);
 impl FromRequest<AppState> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let Ok(body) = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await else {
-            return Err(ApiError(Error::invalid("the request body did not come within 30 seconds")));
-        };
-        body.map(Self).map_err(|rejection| {
-            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            ApiError(if too_large {
-                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))
-            } else {
-                Error::invalid("failed to read request body")
-            })
-        })
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
+        Self::read(request.into_body()).await
     }
 }
 
@@ -199,6 +190,24 @@ impl<const LIMIT: usize> FromRequest<AppState> for BodyUpTo<LIMIT> {
 }
 
 impl Body {
+    /// Reads all of `body`.
+    pub(crate) async fn read<B>(body: B) -> Result<Self, ApiError>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let Ok(read) = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_LIMIT).collect()).await else {
+            return Err(ApiError(Error::invalid("the request body did not come within 30 seconds")));
+        };
+        read.map(|body| Self(body.to_bytes())).map_err(|error| {
+            ApiError(if error.is::<LengthLimitError>() {
+                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))
+            } else {
+                Error::invalid("failed to read request body")
+            })
+        })
+    }
+
     /// The body as JSON. Anything else is refused with `message`; what was wrong goes beside it.
     pub(crate) fn parse<T: DeserializeOwned>(&self, message: &'static str) -> Result<T, ApiError> {
         let refuse = |detail: String| ApiError(Error::invalid(message).with_member("detail", detail));

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -53,6 +53,13 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Counts a request to a route that was answered just now.
+    pub(crate) fn answered(&self, method: &str, path: &str, status: StatusCode, began: Instant) {
+        let labels = [method, path, status.as_str()];
+        self.requests.with_label_values(&labels).inc();
+        self.seconds.with_label_values(&labels).inc_by(began.elapsed().as_secs_f64());
+    }
+
     /// Everything as text in the Prometheus exposition format 0.0.4, with what `control_plane` counted.
     pub(crate) fn render(&self, control_plane: &ControlPlane) -> Result<Vec<u8>, Error> {
         self.activity_lost.reset();
@@ -71,10 +78,7 @@ pub(crate) async fn count(State(state): State<AppState>, request: Request, next:
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), colon_style);
     let began = Instant::now();
     let response = next.run(request).await;
-    let status = response.status();
-    let labels = [method, path.as_str(), status.as_str()];
-    state.metrics.requests.with_label_values(&labels).inc();
-    state.metrics.seconds.with_label_values(&labels).inc_by(began.elapsed().as_secs_f64());
+    state.metrics.answered(method, &path, response.status(), began);
     response
 }
 

@@ -7,6 +7,7 @@ mod detach;
 mod docker;
 mod edge;
 mod error;
+mod front;
 mod guard;
 mod installation;
 mod listeners;
@@ -29,7 +30,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router};
 use molecule_core::{
     ControlPlane, Error, ErrorKind,
     config::Config,
@@ -48,6 +48,7 @@ pub(crate) use self::settings::ServeArgs;
 use self::{
     backend::Chosen,
     edge::Edge,
+    front::Front,
     listeners::Listeners,
     mcp::Sdk,
     metrics::Metrics,
@@ -157,11 +158,12 @@ fn serve(
     state: &AppState,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
-    let router = router::router(state.clone());
+    let front = Front::new(state.clone());
     let mut servers = JoinSet::new();
     for (listener, exposure) in listeners {
-        let router: Router = router.clone().layer(Extension(exposure));
-        servers.spawn(accept::serve(listener, router, accept::HEAD_WITHIN, stop.clone()));
+        let front = front.clone();
+        let answer = move |peer, request| front.clone().answer(peer, exposure, request);
+        servers.spawn(accept::serve(listener, answer, accept::HEAD_WITHIN, stop.clone()));
     }
     servers
 }

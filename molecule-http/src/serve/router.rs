@@ -4,17 +4,18 @@ use std::any::Any;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tracing::Span;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{detach, edge, guard::BODY_LIMIT, metrics, routes, state::AppState};
+use super::{detach, edge, metrics, routes, state::AppState};
 
 /// What the document says about the API as a whole.
 #[derive(Debug, OpenApi)]
@@ -131,17 +132,19 @@ fn dressed(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
     let router = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(state.clone(), edge::guard))
         .layer(middleware::from_fn_with_state(state.clone(), metrics::count))
         .layer(middleware::from_fn(edge::headers::add));
-    // The request's path only: a query may hold what must not be logged.
-    let span = |request: &Request| tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path());
     // What fails is logged once, where it is known why.
     let trace = TraceLayer::new_for_http().make_span_with(span).on_failure(());
     router.layer(trace)
+}
+
+/// The request's path only: a query may hold what must not be logged.
+pub(super) fn span<B>(request: &Request<B>) -> Span {
+    tracing::debug_span!("request", http.method = %request.method(), http.path = request.uri().path())
 }
 
 async fn not_found() -> Response {
@@ -153,7 +156,7 @@ async fn method_not_allowed() -> Response {
 }
 
 /// An empty answer: the panic hook has logged what happened, and callers are told nothing of it.
-fn panicked(_: Box<dyn Any + Send>) -> Response {
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 
@@ -161,32 +164,14 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 mod tests {
     use axum::{body::Body, routing::get};
     use molecule_core::{ControlPlane, store::Store};
-    use tokio_util::{sync::CancellationToken, task::TaskTracker};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::serve::{
-        edge::{Edge, args::EdgeArgs},
-        listeners::Listeners,
-        mcp::Sdk,
-        metrics::Metrics,
-        state::Parts,
-    };
 
     #[tokio::test]
     async fn a_handler_that_panics_answers_like_any_other_and_tells_nothing() {
         let store = Store::connect("sqlite::memory:").await.unwrap();
-        let (control_plane, stop) = (ControlPlane::builder(store).build().unwrap(), CancellationToken::new());
-        let state = AppState::new(Parts {
-            mcp: Sdk::new(control_plane.clone(), stop.clone()),
-            control_plane,
-            metrics: Metrics::new().unwrap(),
-            edge: Edge::new(&EdgeArgs::default(), None, true).unwrap(),
-            stop,
-            sockets: TaskTracker::new(),
-            listeners: Listeners::new(None),
-            external_url: None,
-        });
+        let state = AppState::alone(ControlPlane::builder(store).build().unwrap());
         let panics = get(async || -> StatusCode { panic!("secret detail") });
         let routes = Router::new().route("/panics/{id}", panics);
         let router: Router = dressed(routes, &state).with_state(state.clone());

@@ -17,6 +17,24 @@ impl AppState {
     }
 }
 
+#[cfg(test)]
+impl AppState {
+    /// That of a server with nothing set, which `control_plane` is all of.
+    pub(super) fn alone(control_plane: ControlPlane) -> Self {
+        let stop = CancellationToken::new();
+        Self::new(Parts {
+            mcp: Sdk::new(control_plane.clone(), stop.clone()),
+            control_plane,
+            metrics: Metrics::new().unwrap(),
+            edge: Edge::new(&super::edge::args::EdgeArgs::default(), None, true).unwrap(),
+            stop,
+            sockets: TaskTracker::new(),
+            listeners: Listeners::new(None),
+            external_url: None,
+        })
+    }
+}
+
 impl Deref for AppState {
     type Target = Parts;
 

@@ -5,6 +5,7 @@ mod activity;
 #[path = "../../../molecule-core/tests/support/agent.rs"]
 mod agent;
 mod away;
+mod beats;
 mod conformance;
 mod crash;
 mod edge;

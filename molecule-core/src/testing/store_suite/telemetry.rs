@@ -56,7 +56,7 @@ cases! {
             assert_eq!((row.last_error_rate, row.active_tasks, row.uptime_seconds), (0.25, 1, 3));
             assert_eq!(store.memory().last_heard(new.id).is_some(), new.id != moved);
         }
-        assert!(store.memory().take_unsaved().is_empty());
+        assert!(store.memory().unsaved().is_empty());
     }
 
     /// Since when a workspace is hibernating is not told by who beats meanwhile

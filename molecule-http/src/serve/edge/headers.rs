@@ -2,7 +2,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue, header::CONTENT_SECURITY_POLICY},
+    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_SECURITY_POLICY},
     middleware::Next,
     response::Response,
 };
@@ -50,15 +50,20 @@ const FOR_ALL: [(HeaderName, HeaderValue); 5] = [
     ),
 ];
 
-/// Adds them.
+/// Adds them to every answer.
 pub(crate) async fn add(request: Request, next: Next) -> Response {
-    let policy = if is_api(request.uri().path()) { FOR_DATA } else { FOR_PAGES };
+    let for_data = is_api(request.uri().path());
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+    complete(response.headers_mut(), for_data);
+    response
+}
+
+/// Adds them to those of an answer with data, or with a page.
+pub(crate) fn complete(headers: &mut HeaderMap, for_data: bool) {
+    let policy = if for_data { FOR_DATA } else { FOR_PAGES };
     for (name, value) in FOR_ALL.into_iter().chain([(CONTENT_SECURITY_POLICY, policy)]) {
         headers.entry(name).or_insert(value);
     }
-    response
 }
 
 fn is_api(path: &str) -> bool {

@@ -110,6 +110,32 @@ impl Edge {
         self.tools.take(bearer, Instant::now())
     }
 
+    /// What a request presents of which no more is asked here than that it is counted, and where its holder then stands:
+    /// it shows the token of a workspace that is known. None for any other, which is not counted.
+    pub(crate) fn known<B>(&self, app: &AppState, request: &Request<B>) -> Option<(Credential, Option<Standing>)> {
+        let headers = request.headers();
+        let passes = self.cors.judge(request.method(), headers, app.control_plane.has_sessions()) == Verdict::Pass
+            && self.tenant.as_ref().is_none_or(|tenant| tenant.passes(request.uri().path(), headers));
+        let bearer = bearer(headers).filter(|_| passes)?;
+        let known = app.control_plane.recognise(bearer)?;
+        let Credential::Workspace(_) = known else { return None };
+        let limits = self.limits.as_ref();
+        Some((known, limits.map(|limits| limits.tokens.take(Holder::Token(bearer), Instant::now()))))
+    }
+
+    /// Tells in `headers` where the sender stands, where that is counted.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, standing: Option<Standing>) {
+        match standing {
+            // A route that counts by itself has told already.
+            _ if headers.contains_key(LIMIT) => {}
+            Some(standing) => tell(headers, standing),
+            None if self.limits.is_none() => {
+                headers.insert(LIMIT, HeaderValue::from_static("unlimited"));
+            }
+            None => {}
+        }
+    }
+
     fn sender(&self, request: &Request) -> Sender {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
         // Requests that never were on a network are this host's.
@@ -202,15 +228,7 @@ async fn limited(app: &AppState, request: &mut Request, next: Next) -> Response 
         Some(standing) if !standing.allowed => ApiError(too_often(standing)).into_response(),
         _ => next.run(std::mem::take(request)).await,
     };
-    match standing {
-        // A route that counts by itself has told already.
-        _ if response.headers().contains_key(LIMIT) => {}
-        Some(standing) => tell(response.headers_mut(), standing),
-        None if edge.limits.is_none() => {
-            response.headers_mut().insert(LIMIT, HeaderValue::from_static("unlimited"));
-        }
-        None => {}
-    }
+    edge.tell(response.headers_mut(), standing);
     response
 }
 
@@ -225,6 +243,6 @@ pub(crate) fn tell(headers: &mut HeaderMap, standing: Standing) {
     headers.insert(RESET, standing.reset.into());
 }
 
-fn too_often(standing: Standing) -> Error {
+pub(crate) fn too_often(standing: Standing) -> Error {
     Error::new(ErrorKind::LimitReached, "rate limit exceeded").with_member("retry_after", standing.reset)
 }

@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use molecule_core::{
     Error,
     id::WorkspaceId,
+    identity::Credential,
     registry::{Heartbeat, Register, RuntimeMetadata},
     workspace::DeliveryMode,
 };
@@ -159,6 +160,11 @@ pub(crate) async fn heartbeat(
     presented: Presented,
     body: Body,
 ) -> ApiResult<Json<HeartbeatView>> {
+    beat(&app, presented.credential, &body).await
+}
+
+/// As the route, for what was admitted already.
+pub(crate) async fn beat(app: &AppState, credential: Credential, body: &Body) -> ApiResult<Json<HeartbeatView>> {
     let request: HeartbeatRequest = body.parse(BAD_BODY)?;
     let id = workspace_id(&request.workspace_id)?;
     let beat = Heartbeat {
@@ -175,7 +181,7 @@ pub(crate) async fn heartbeat(
             idle_timeout_seconds: metadata.idle_timeout_seconds,
         }),
     };
-    let reply = app.control_plane.heartbeat(id, &beat, presented.credential).await?;
+    let reply = app.control_plane.heartbeat(id, &beat, credential).await?;
     Ok(Json(HeartbeatView { status: "ok", platform_inbound_secret: reply.inbound_secret.map(exposed) }))
 }
 
