@@ -3,7 +3,10 @@
 use std::{fmt, io, process::ExitCode, sync::Arc};
 
 use molecule_core::{
-    agent::mcp::{self, Options},
+    agent::{
+        LogText,
+        mcp::{self, Options},
+    },
     clock::SystemEntropy,
 };
 use tracing::{Event, Level, Subscriber};
@@ -21,14 +24,19 @@ WORKSPACE_ID, PLATFORM_URL, MOLECULE_WORKSPACE_TOKEN, and what it tells of when 
 Exit codes:
   0  the client closed its end
   2  a setting is missing or wrong, or no client is there
-  3  the platform does not know the workspace or its token";
+  3  the platform rejects the token, or has deleted the workspace";
 
 /// Runs until the client closes its end; the exit codes are those of `molecule-mcp`.
 pub(crate) async fn run() -> ExitCode {
     let options = Options::read(paths::environment, std::env::current_dir().ok());
     let level = if options.is_verbose { Level::INFO } else { Level::WARN };
     // A second start in one process, as in tests, keeps the first.
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).event_format(Prefixed).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .event_format(Prefixed)
+        .with_ansi(false)
+        .try_init();
     match mcp::run(&options, Arc::new(SystemEntropy), mcp::stdio).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -40,7 +48,7 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
-/// Lines that tell whose they are among those of the client.
+/// Lines that tell whose they are among those of the client. There is one workspace, so that none is named beside the words.
 struct Prefixed;
 
 impl<S, N> FormatEvent<S, N> for Prefixed
@@ -48,9 +56,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "[molecule-mcp] ")?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        writeln!(writer, "[molecule-mcp] {}", LogText::of(event))
     }
 }

@@ -13,10 +13,19 @@ use serde_json::Value;
 
 use crate::{
     errors::raised,
+    per_process::PerProcess,
     runtime::{on_a_thread, wait},
     shared::{self, Secrets},
 };
 
+/// One workspace as its agent sees it: its token, its headers, and its place on the platform.
+///
+/// What is not given is read from ``WORKSPACE_ID``, ``PLATFORM_URL``, ``MOLECULE_WORKSPACE_TOKEN`` and ``CONFIGS_DIR``. A
+/// ``token`` given here goes before the file; one from the environment comes after it. Agents without ``token`` and
+/// ``configs_dir`` share the token of the process; give each of several workspaces a ``configs_dir`` of its own.
+/// ``timeout`` is in seconds, for each call.
+///
+/// Raises ``InvalidInputError`` when a setting is missing or cannot be read.
 #[pyclass(frozen, module = "molecule")]
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -26,7 +35,7 @@ pub(crate) struct Agent {
     card: AgentCard,
     timeout: Duration,
     /// For the calls of Python; each heartbeat loop has connections of its own.
-    client: PlatformClient,
+    client: PerProcess<PlatformClient>,
 }
 
 #[pymethods]
@@ -48,30 +57,38 @@ impl Agent {
         Self::build(settings, token.map(SecretString::from), configs_dir, timeout).map_err(|error| raised(py, &error))
     }
 
+    /// The workspace this agent is.
     #[getter]
     fn workspace_id(&self) -> String {
         self.id.to_string()
     }
 
+    /// Where the platform is, without a slash at the end.
     #[getter]
     fn platform_url(&self) -> &str {
         self.platform.as_str()
     }
 
+    /// The token this agent proves itself with, if there is one.
     fn get_token(&self, py: Python<'_>) -> PyResult<Option<String>> {
         self.secrets.tokens.get().map(shared::plain).map_err(|error| raised(py, &error))
     }
 
+    /// Uses ``token`` from now on, in running loops too, and keeps it in the file.
+    ///
+    /// It is in use even when the file cannot be written, which raises ``MoleculeError``.
     fn save_token(&self, py: Python<'_>, token: String) -> PyResult<()> {
         self.secrets.tokens.save(&SecretString::from(token)).map_err(|error| raised(py, &error))
     }
 
+    /// The headers of a call to the platform: ``Origin``, and ``Authorization`` when there is a token.
     fn auth_headers(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
         let headers =
             self.secrets.tokens.get().and_then(|token| agent::auth_headers(Some(&self.platform), token.as_ref()));
         headers.map(|headers| shared::named(&headers)).map_err(|error| raised(py, &error))
     }
 
+    /// ``auth_headers()`` and who speaks: for every message that the workspace sends for itself.
     fn self_source_headers(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
         let headers = self
             .secrets
@@ -81,6 +98,13 @@ impl Agent {
         headers.map(|headers| shared::named(&headers)).map_err(|error| raised(py, &error))
     }
 
+    /// Makes the workspace known, and says how the platform delivers its messages: ``push`` or ``poll``.
+    ///
+    /// With ``url`` the platform calls the agent there; without, the agent asks for its messages. ``card`` is the A2A card
+    /// of the agent; without one it is made of ``MOLECULE_AGENT_NAME``, ``MOLECULE_AGENT_DESCRIPTION`` and
+    /// ``MOLECULE_AGENT_SKILLS``. Secrets that the platform answers with are kept. Repeating it is safe.
+    ///
+    /// Raises ``MoleculeError``; ``retryable`` tells whether to try again.
     #[pyo3(signature = (card=None, *, url=None))]
     fn register(
         &self,
@@ -88,9 +112,11 @@ impl Agent {
         card: Option<&Bound<'_, PyAny>>,
         url: Option<String>,
     ) -> PyResult<Option<String>> {
-        wait(py, register(self.client.clone(), self.described(py, card)?, url))
+        let client = self.client.get_or_try_init(|| self.client()).map_err(|error| raised(py, &error))?;
+        wait(py, register((*client).clone(), self.described(py, card)?, url))
     }
 
+    /// ``register()`` for asyncio.
     #[pyo3(signature = (card=None, *, url=None))]
     fn register_async<'py>(
         this: &Bound<'py, Self>,
@@ -102,11 +128,15 @@ impl Agent {
         on_a_thread(this, "register", &arguments)
     }
 
+    /// Whether ``authorization``, a whole header, is ``Bearer`` and the secret the platform proves itself with.
+    ///
+    /// Without a secret nothing passes. The comparison takes the same time wherever the two differ.
     #[pyo3(signature = (authorization))]
     fn verify_inbound(&self, authorization: Option<Header>) -> bool {
         self.secrets.inbound.verify(authorization.as_ref().map(Header::bytes))
     }
 
+    /// Keeps the secret that the platform proves itself with; loops and ``register()`` do so by themselves.
     fn save_inbound_secret(&self, py: Python<'_>, secret: String) -> PyResult<()> {
         self.secrets.inbound.save(&SecretString::from(secret)).map_err(|error| raised(py, &error))
     }
@@ -145,9 +175,8 @@ impl Agent {
             };
             Secrets { tokens, inbound: InboundSecret::new(&folder) }
         };
-        let client = client(&platform, id, &secrets, timeout)?;
         let card = settings.card("molecule-agent", &id);
-        Ok(Self { id, platform, secrets, card, timeout, client })
+        Ok(Self { id, platform, secrets, card, timeout, client: PerProcess::new() })
     }
 
     /// `card` as JSON, or the one that the environment describes.

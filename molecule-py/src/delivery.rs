@@ -4,8 +4,9 @@
 //! much to keep is dropped.
 
 use std::{
+    convert::Infallible,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
@@ -17,7 +18,7 @@ use molecule_core::agent::LoopStatus;
 use pyo3::{intern, prelude::*};
 use tracing::Level;
 
-use crate::heartbeat::HeartbeatStatus;
+use crate::{heartbeat::HeartbeatStatus, per_process::PerProcess};
 
 /// How much is kept for an interpreter that is busy.
 const KEPT: usize = 1024;
@@ -37,7 +38,8 @@ pub(crate) enum Message {
 
 /// Leaves `message` for Python.
 pub(crate) fn send(message: Message) {
-    if let Some(queue) = QUEUE.get_or_init(Queue::start) {
+    let Ok(queue) = QUEUE.get_or_try_init(|| Ok::<_, Infallible>(Queue::start()));
+    if let Some(queue) = &*queue {
         let _ = queue.messages.try_send(message);
     }
 }
@@ -48,7 +50,8 @@ pub(crate) fn send(message: Message) {
 #[pyfunction]
 pub(crate) fn close(py: Python<'_>) {
     CLOSED.store(true, Ordering::SeqCst);
-    let Some(Some(queue)) = QUEUE.get() else { return };
+    let Some(queue) = QUEUE.get() else { return };
+    let Some(queue) = &*queue else { return };
     py.detach(|| {
         // A message to wake up for; where there is no room for one there are others.
         let _ = queue.messages.try_send(Message::Close);
@@ -58,7 +61,7 @@ pub(crate) fn close(py: Python<'_>) {
 }
 
 /// `None` inside when there can be no thread: then nothing is told, and everything else goes on.
-static QUEUE: OnceLock<Option<Queue>> = OnceLock::new();
+static QUEUE: PerProcess<Option<Queue>> = PerProcess::new();
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 

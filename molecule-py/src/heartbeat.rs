@@ -2,21 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use molecule_core::{
     Error, ErrorKind, Result,
-    agent::{self, Beat, LoopStatus, Program, RuntimeMetadata, heartbeat::LONGEST_INTERVAL},
+    agent::{self, Beat, Beating, LoopStatus, Program, RuntimeMetadata, heartbeat::LONGEST_INTERVAL},
     clock::SystemEntropy,
 };
 use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
-use tokio::{
-    runtime::Builder,
-    sync::{oneshot, watch},
-};
+use tokio::sync::watch;
 
 use crate::{
     agent::Agent,
@@ -30,11 +27,17 @@ use crate::{
 #[pyclass(frozen, module = "molecule", get_all)]
 #[derive(Debug)]
 pub(crate) struct HeartbeatStatus {
+    /// Whether the loop was started and not stopped.
     running: bool,
+    /// How many heartbeats the platform accepted.
     accepted: u64,
+    /// How many were rejected for the token, or because the workspace is gone, since the last accepted one.
     auth_failures: u32,
+    /// How many failed otherwise since the last accepted one.
     other_failures: u32,
+    /// What came of the last one: ``ok``, ``unauthorized``, ``removed``, ``rate_limited``, ``server_error`` or ``unreachable``.
     last: Option<&'static str>,
+    /// The same in words.
     message: String,
 }
 
@@ -64,6 +67,16 @@ impl HeartbeatStatus {
     }
 }
 
+/// Keeps a workspace alive in the eyes of its platform, on a thread that never waits for Python.
+///
+/// It beats at once and then every ``interval`` seconds, of at most 20, a little earlier or later by chance; where the
+/// platform asks for another pace, it is followed. It ends only when it is stopped: failures are counted, logged, and
+/// tried again. Secrets that the platform sends are kept, and a token that another process saved is taken up.
+///
+/// ``on_beat`` is called with the status after each beat, on a thread of its own, one call after the other. When the
+/// interpreter is busy it is called later, and when it is busy for very long, for some beats not at all.
+///
+/// ``with`` and ``async with`` start the loop and stop it at the end.
 #[pyclass(frozen, module = "molecule")]
 #[derive(Debug)]
 pub(crate) struct HeartbeatLoop {
@@ -82,10 +95,17 @@ struct State {
     running: Option<Running>,
 }
 
+/// A loop, and the process that it runs in: one that was forked off has no part of it.
 #[derive(Debug)]
 struct Running {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    beating: Beating,
+    process: u32,
+}
+
+impl State {
+    fn is_running(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.process == process::id() && running.beating.is_running())
+    }
 }
 
 #[pymethods]
@@ -107,43 +127,56 @@ impl HeartbeatLoop {
         })
     }
 
+    /// The agent it beats for; the one that the environment describes when none was given.
     #[getter]
     fn agent(&self, py: Python<'_>) -> Py<Agent> {
         self.agent.clone_ref(py)
     }
 
+    /// How the loop is doing now, or did when it was stopped.
     #[getter]
     fn status(&self) -> HeartbeatStatus {
         let state = lock(&self.state);
-        HeartbeatStatus::of(&state.status.borrow(), state.running.is_some())
+        HeartbeatStatus::of(&state.status.borrow(), state.is_running())
     }
 
+    /// Starts the loop. A loop that runs is left alone; one that was stopped starts anew.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         let mut state = lock(&self.state);
-        if state.running.is_none() {
+        if !state.is_running() {
             *state = self.spawn(self.agent.get()).map_err(|error| raised(py, &error))?;
         }
         Ok(())
     }
 
+    /// Stops the loop and waits until its thread is done. A loop that does not run is left alone.
     fn stop(&self, py: Python<'_>) {
         py.detach(|| stop(&self.state));
     }
 
+    /// ``stop()`` for asyncio.
     fn stop_async<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         on_a_thread(this, "stop", &[])
     }
 
+    /// Waits until the last heartbeat is an accepted one.
+    ///
+    /// Raises ``UnavailableError`` after ``timeout`` seconds, saying what came of the last one.
     #[pyo3(signature = (timeout=30.0))]
     fn wait_accepted(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         wait(py, accepted(lock(&self.state).status.clone(), shared::duration("timeout", timeout)?))
     }
 
+    /// ``wait_accepted()`` for asyncio.
     #[pyo3(signature = (timeout=30.0))]
     fn wait_accepted_async<'py>(this: &Bound<'py, Self>, timeout: f64) -> PyResult<Bound<'py, PyAny>> {
         on_a_thread(this, "wait_accepted", &[("timeout", timeout.into_bound_py_any(this.py())?)])
     }
 
+    /// Changes what the next heartbeats say; what is ``None`` stays, and an empty string is taken back.
+    ///
+    /// ``error_rate`` is from 0 to 1, ``monthly_spend`` in US cents; ``runtime_state`` is ``wedged`` when the agent lives and
+    /// cannot work.
     #[pyo3(signature = (*, error_rate=None, sample_error=None, active_tasks=None, current_task=None,
         runtime_state=None, monthly_spend=None, capabilities=None, idle_timeout_seconds=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
@@ -204,33 +237,14 @@ impl HeartbeatLoop {
 
 impl HeartbeatLoop {
     fn spawn(&self, agent: &Agent) -> Result<State> {
-        let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Unexpected, "the heartbeat loop cannot be started").caused_by(error)
-        };
         let beats = agent::HeartbeatLoop::new(agent.client()?, Program::PYTHON, Arc::new(SystemEntropy));
         let beats = beats.every(self.interval);
         let status = beats.status();
-        let (stop, stopped) = oneshot::channel();
         let (body, started) = (Arc::clone(&self.beat), Instant::now());
         let say = move || Beat { uptime_seconds: started.elapsed().as_secs(), ..lock(&body).clone() };
         let tell = tell(status.clone(), self.on_beat.clone());
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let run = move || {
-            runtime.block_on(async {
-                let stopped = async {
-                    // Told to stop, or the loop was dropped: the same.
-                    let _ = stopped.await;
-                };
-                tokio::select! {
-                    () = beats.run(say, stopped) => {}
-                    () = tell => {}
-                }
-            });
-            // A name that is being resolved is not waited for.
-            runtime.shutdown_background();
-        };
-        let thread = thread::Builder::new().name("molecule-heartbeat".into()).spawn(run).map_err(failed)?;
-        Ok(State { status, running: Some(Running { stop, thread }) })
+        let beating = beats.spawn(say, tell)?;
+        Ok(State { status, running: Some(Running { beating, process: process::id() }) })
     }
 }
 
@@ -264,10 +278,11 @@ fn said(status: &LoopStatus) -> String {
 /// Stops the loop and waits until its thread is done; does nothing when it does not run.
 fn stop(state: &Mutex<State>) {
     let running = lock(state).running.take();
-    if let Some(Running { stop, thread }) = running {
-        // It may have ended by itself; a panic was told by its thread.
-        let _ = stop.send(());
-        let _ = thread.join();
+    // What another process runs is not ours to wait for.
+    match running {
+        Some(Running { beating, process }) if process == process::id() => beating.stop(),
+        Some(Running { beating, .. }) => std::mem::forget(beating),
+        None => {}
     }
 }
 

@@ -6,6 +6,7 @@ mod errors;
 mod heartbeat;
 mod logs;
 mod mcp;
+mod per_process;
 mod runtime;
 mod shared;
 

@@ -1,13 +1,7 @@
 //! What the core logs, as lines of the Python logger `molecule`.
 
-use std::fmt::{self, Write};
-
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    level_filters::LevelFilter,
-    span,
-};
+use molecule_core::agent::LogText;
+use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span};
 
 use crate::delivery::{self, Message};
 
@@ -28,9 +22,7 @@ impl Subscriber for PythonLogs {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        delivery::send(Message::Log(*event.metadata().level(), line.message + &line.fields));
+        delivery::send(Message::Log(*event.metadata().level(), LogText::of(event).to_string()));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -44,21 +36,4 @@ impl Subscriber for PythonLogs {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
-}
-
-/// The message and, behind it, the other fields.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // A string takes whatever is written to it.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
 }

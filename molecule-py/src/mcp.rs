@@ -10,12 +10,14 @@ use pyo3::prelude::*;
 
 use crate::runtime::runtime;
 
+/// Whether ``molecule-mcp`` is to log what happens and not only what is wrong.
 #[pyfunction]
 #[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
 pub(crate) fn is_mcp_verbose() -> bool {
     Options::read(|name| std::env::var(name).ok(), std::env::current_dir().ok()).is_verbose
 }
 
+/// Runs ``molecule-mcp`` until its client is gone, and returns the exit code and what there is to say about it.
 #[pyfunction]
 #[expect(clippy::disallowed_methods, reason = "this is the configuration of the command")]
 pub(crate) fn run_mcp(py: Python<'_>) -> (u8, String) {

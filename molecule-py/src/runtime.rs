@@ -1,26 +1,22 @@
 //! Waiting for Rust from Python.
 
-use std::{io, pin::pin, sync::OnceLock, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use molecule_core::{Error, ErrorKind, Result};
 use pyo3::{intern, prelude::*, types::PyDict};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::errors::raised;
+use crate::{errors::raised, per_process::PerProcess};
 
 /// How often a wait looks whether Python was interrupted.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// The threads of every call. None of them ever asks for the interpreter, which could end under it.
-pub(crate) fn runtime() -> Result<&'static Runtime> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    if let Some(runtime) = RUNTIME.get() {
-        return Ok(runtime);
-    }
-    let built = Builder::new_multi_thread().worker_threads(2).thread_name("molecule").enable_all().build();
+pub(crate) fn runtime() -> Result<Arc<Runtime>> {
+    static RUNTIME: PerProcess<Runtime> = PerProcess::new();
     let failed = |error: io::Error| Error::new(ErrorKind::Unexpected, "threads cannot be started").caused_by(error);
-    let built = built.map_err(failed)?;
-    Ok(RUNTIME.get_or_init(|| built))
+    let build = || Builder::new_multi_thread().worker_threads(2).thread_name("molecule").enable_all().build();
+    RUNTIME.get_or_try_init(|| build().map_err(failed))
 }
 
 /// Waits for `future` with the interpreter released. Ctrl-C ends the wait.

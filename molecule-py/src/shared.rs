@@ -40,18 +40,24 @@ pub(crate) fn secrets(settings: &Settings) -> Result<Secrets> {
     Ok(shared.insert(Secrets { tokens, inbound: InboundSecret::new(&folder) }).clone())
 }
 
+/// The token of the workspace: the one in the file ``.auth_token``, else ``MOLECULE_WORKSPACE_TOKEN``, else ``None``.
+///
+/// It is found once and shared by everything in the process. The file lies in ``CONFIGS_DIR``, else in ``/configs`` where
+/// that can be written to, else in ``~/.molecule-workspace``. One that others can read is made private first.
 #[pyfunction]
 pub(crate) fn get_token(py: Python<'_>) -> PyResult<Option<String>> {
     let token = secrets(&environment(py)).and_then(|secrets| secrets.tokens.get());
     Ok(plain(token.map_err(|error| raised(py, &error))?))
 }
 
+/// Uses ``token`` from now on and keeps it in the file, in one step and for the owner alone.
 #[pyfunction]
 pub(crate) fn save_token(py: Python<'_>, token: String) -> PyResult<()> {
     let saved = secrets(&environment(py)).and_then(|secrets| secrets.tokens.save(&SecretString::from(token)));
     saved.map_err(|error| raised(py, &error))
 }
 
+/// Forgets the token in memory, finds it anew, in the environment as it is now too, and returns it.
 #[pyfunction]
 pub(crate) fn refresh_cache(py: Python<'_>) -> PyResult<Option<String>> {
     let settings = environment(py);
@@ -62,17 +68,22 @@ pub(crate) fn refresh_cache(py: Python<'_>) -> PyResult<Option<String>> {
     Ok(plain(token.map_err(|error| raised(py, &error))?))
 }
 
+/// The headers of a call to the platform: ``Origin`` when ``PLATFORM_URL`` is set, ``Authorization`` when there is a token.
 #[pyfunction]
 pub(crate) fn auth_headers(py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
     headers(&environment(py), None).map_err(|error| raised(py, &error))
 }
 
+/// ``auth_headers()`` and who speaks.
+///
+/// Every message that a workspace sends for itself carries these; without them it is recorded as typed by the user.
 #[pyfunction]
 pub(crate) fn self_source_headers(py: Python<'_>, workspace_id: &str) -> PyResult<BTreeMap<&'static str, String>> {
     let id = workspace_id.parse().map_err(|error| raised(py, &error))?;
     headers(&environment(py), Some(id)).map_err(|error| raised(py, &error))
 }
 
+/// ``text`` with ``[REDACTED]`` in the place of what looks like a secret. A net below care, not in its place.
 #[pyfunction]
 pub(crate) fn redact(text: &str) -> String {
     agent::redact(text)

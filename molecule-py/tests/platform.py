@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -36,11 +36,12 @@ def answer(value: object, status: int = 200, **headers: str) -> Answer:
 
 
 class Platform:
-    """Answers what stands in ``at`` for a path, else the next one of ``answers``, and the last one from then on."""
+    """Answers what stands in ``at`` for a path, or what that makes of the request, else the next one of ``answers``, and the
+    last one from then on."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = [Answer()]
-        self.at: dict[str, Answer] = {}
+        self.at: dict[str, Answer | Callable[[Request], Answer]] = {}
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -63,6 +64,8 @@ class Platform:
                     given = platform.at.get(self.path.partition("?")[0])
                     if given is None:
                         given = platform.answers[0] if len(platform.answers) == 1 else platform.answers.pop(0)
+                if not isinstance(given, Answer):
+                    given = given(request)
                 if given.never:
                     platform.stopped.wait()
                     return

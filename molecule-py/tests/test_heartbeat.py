@@ -165,6 +165,33 @@ def test_a_process_ends_in_peace_while_its_loop_runs(platform: Platform, script:
         )
 
 
+def test_a_forked_process_starts_a_loop_of_its_own(platform: Platform, script: Script) -> None:
+    """It has none of the threads of the one before, and nothing waits for them."""
+    said = script.run(
+        "import os, sys, molecule\n"
+        "agent = molecule.Agent(timeout=3)\n"
+        "agent.register()\n"
+        "beats = molecule.HeartbeatLoop(agent, interval=0.05)\n"
+        "beats.start()\n"
+        "beats.wait_accepted()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    assert not beats.status.running, beats.status\n"
+        "    agent.register()\n"
+        "    beats.start()\n"
+        "    beats.wait_accepted()\n"
+        "    assert beats.status.running\n"
+        "    beats.stop()\n"
+        "    sys.exit(7)\n"
+        "_, status = os.waitpid(child, 0)\n"
+        "print(os.waitstatus_to_exitcode(status), beats.status.running)\n"
+        "beats.stop()\n",
+        WORKSPACE_ID=ID,
+        PLATFORM_URL=platform.url,
+    )
+    assert said.strip() == "7 True"
+
+
 def test_a_dead_event_loop_stops_nothing(platform: Platform, script: Script) -> None:
     said = script.run(
         "import asyncio, molecule, time\n"

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mcp import ClientSession, StdioServerParameters
@@ -16,7 +17,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 
 from .conftest import PATIENCE, Server, binary, until
-from .platform import Platform, answer
+from .platform import Answer, Platform, Request, answer
 
 ID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 
@@ -400,11 +401,43 @@ def test_memories_are_kept_without_secrets_and_found(platform: Platform, tmp_pat
     drive(COMMAND, variables(tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken"), test)
 
 
+def log(rows: list[dict[str, object]]) -> Callable[[Request], Answer]:
+    """The log of a workspace with these rows, oldest first, as the server shows it."""
+
+    def read(request: Request) -> Answer:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(request.path).query).items()}
+        limit = int(query["limit"])
+        if "since_id" in query:
+            behind = [row["id"] for row in rows].index(query["since_id"]) + 1
+            return answer(rows[behind : behind + limit])
+        newest_first = [row for row in reversed(rows) if str(row["created_at"]) < query.get("before_ts", "9")]
+        return answer(newest_first[:limit])
+
+    return read
+
+
+def test_many_long_messages_come_one_after_the_other(platform: Platform, tmp_path: Path) -> None:
+    """A page of them is longer than what is looked at; whoever writes to a workspace must not silence it."""
+    long = {"parts": [{"kind": "text", "text": "x" * 1_000_000}]}
+    rows: list[dict[str, object]] = [
+        {"id": f"a{n:03}", "source_id": None, "method": "message/send", "request_body": long, "created_at": f"2026-01-01T00:00:{n:02}Z"}
+        for n in range(45)
+    ]
+    platform.at[f"/workspaces/{ID}/activity"] = log(rows)
+
+    async def test(client: ClientSession) -> None:
+        for row in rows:
+            assert json.loads(await call(client, "wait_for_message"))["activity_id"] == row["id"]
+            await call(client, "inbox_pop", activity_id=row["id"])
+
+    drive(COMMAND, variables(tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken"), test)
+
+
 def test_messages_are_pushed_wait_and_stay_until_they_are_popped(platform: Platform, tmp_path: Path) -> None:
     activity, workspace = f"/workspaces/{ID}/activity", f"/workspaces/{ID}"
     body = {"params": {"message": {"parts": [{"kind": "text", "text": "Good morning"}]}}}
     row = {"id": "a1", "source_id": None, "method": "message/send", "request_body": body, "created_at": "2026-01-01T00:00:00Z"}
-    platform.at[activity] = answer([row])
+    platform.at[activity] = log([row])
     environment = variables(tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken")
     cursor = tmp_path / "configs" / ".mcp_inbox_cursor"
 
@@ -423,7 +456,8 @@ def test_messages_are_pushed_wait_and_stay_until_they_are_popped(platform: Platf
         assert info == {"error": "removed", "id": ID, "removed_at": None, "hint": "gone"}
 
     drive(COMMAND, environment, first)
-    assert not cursor.exists()
+    # Nothing lies before the message, which is still wanted however long ago it came.
+    assert cursor.read_text() == "start"
     assert "since_secs=600" in platform.asked(activity)[0].path
 
     async def second(client: ClientSession) -> None:

@@ -1,15 +1,19 @@
 """The package as it is installed."""
 
+import ast
 import importlib.metadata
 import importlib.resources
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import molecule
 from molecule import _molecule
 
 PROJECT = Path(__file__).parents[1]
+WHEELS = PROJECT.parent / "target" / "wheels"
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -24,6 +28,43 @@ def test_type_checkers_are_told_that_it_is_typed() -> None:
 
 def test_the_stubs_say_what_the_module_holds(tmp_path: Path) -> None:
     run("mypy.stubtest", "molecule", at=tmp_path)
+
+
+def test_the_module_says_what_the_stubs_say() -> None:
+    stubs = ast.parse(importlib.resources.files(molecule).joinpath("_molecule.pyi").read_text())
+    compared = 0
+    for name, node in described(stubs.body):
+        found: object = _molecule
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert inspect.getdoc(found) == ast.get_docstring(node), f"{name}: copy the text from _molecule.pyi"
+        compared += 1
+    assert compared > 20
+
+
+def described(body: list[ast.stmt], of: str = "") -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef]]:
+    """Everything in the stubs that says what it is, by its name."""
+    for node in body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            if ast.get_docstring(node):
+                yield f"{of}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from described(node.body, f"{of}{node.name}.")
+
+
+def test_the_wheel_alone_is_enough(tmp_path: Path) -> None:
+    """An empty environment, the wheel, and nothing else: it needs no other package."""
+    (wheel,) = WHEELS.glob("molecule_py-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "empty"], check=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    packages = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--target", packages, str(wheel)]
+    subprocess.run(install, check=True)
+    code = "import molecule, sys; print(molecule.__version__); molecule.Agent"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == molecule.__version__
 
 
 def test_package_and_tests_are_typed_strictly() -> None:

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub(super) use self::exchange::{Answer, Call};
+pub(super) use self::exchange::{Answer, Call, Silence};
 use super::{Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore};
 use crate::{
     error::{Error, ErrorKind, Result, Retry},
@@ -166,7 +166,7 @@ impl PlatformClient {
         };
         let request = RegisterRequest { id: &self.id, url, agent_card: card, delivery_mode };
         match self.post("/registry/register", &request).await {
-            Err(reason) => RegisterOutcome::Unreachable(reason),
+            Err(silence) => RegisterOutcome::Unreachable(silence.into()),
             Ok(answer) => self.registered(answer),
         }
     }
@@ -177,7 +177,7 @@ impl PlatformClient {
     pub async fn heartbeat(&self, beat: &Beat) -> BeatOutcome {
         let beat = Beat { error_rate: if beat.error_rate.is_finite() { beat.error_rate } else { 0.0 }, ..beat.clone() };
         match self.post("/registry/heartbeat", &HeartbeatRequest { workspace_id: &self.id, beat: &beat }).await {
-            Err(reason) => BeatOutcome::Unreachable(reason),
+            Err(silence) => BeatOutcome::Unreachable(silence.into()),
             Ok(answer) => self.beaten(answer),
         }
     }
@@ -237,8 +237,9 @@ impl PlatformClient {
         }
     }
 
-    async fn post<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Answer, String> {
-        let body = serde_json::to_vec(body).map_err(|error| format!("what was to be sent is no JSON: {error}"))?;
+    async fn post<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Answer, Silence> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Error::invalid(format!("what was to be sent is no JSON: {error}")))?;
         self.exchange(&Call { body: Some(body), timeout: self.timeout, ..Call::to(Method::POST, path) }).await
     }
 }

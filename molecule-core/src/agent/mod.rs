@@ -11,6 +11,7 @@ mod client;
 mod headers;
 pub mod heartbeat;
 mod inbound_secret;
+mod log_text;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod platform_url;
@@ -23,8 +24,9 @@ mod token_store;
 pub use card::{AgentCard, CardCapabilities, PROTOCOL_VERSION, Skill};
 pub use client::{Delivery, PlatformClient, RegisterOutcome};
 pub use headers::{auth_headers, self_source_headers};
-pub use heartbeat::{Beat, BeatOutcome, HeartbeatLoop, LoopStatus, Program, RuntimeMetadata};
+pub use heartbeat::{Beat, BeatOutcome, Beating, HeartbeatLoop, LoopStatus, Program, RuntimeMetadata};
 pub use inbound_secret::InboundSecret;
+pub use log_text::LogText;
 pub use platform_url::PlatformUrl;
 pub use redact::redact;
 pub use reqwest::header::HeaderMap;

@@ -88,20 +88,25 @@ impl TokenStore {
         self.get()
     }
 
-    /// Uses the token in the file when it differs from the one in use, and says whether it did.
+    /// The token to use after `rejected` was: the one in use, where that is another one by now, otherwise that in the
+    /// file, which is used from now on. None where there is no other.
     ///
-    /// This is how a process learns of a token that another one saved, after its own was rejected.
+    /// This is how a process learns of a token that another one saved.
     ///
     /// # Errors
     /// As [`TokenStore::get`].
-    pub fn adopt_file(&self) -> Result<bool> {
+    pub fn instead_of(&self, rejected: Option<&SecretString>) -> Result<Option<SecretString>> {
+        let is_other =
+            |token: &SecretString| rejected.is_none_or(|rejected| rejected.expose_secret() != token.expose_secret());
         let mut state = self.lock();
-        let Some(token) = self.0.file.read()? else { return Ok(false) };
-        if state.current.as_ref().is_some_and(|current| current.expose_secret() == token.expose_secret()) {
-            return Ok(false);
+        if let Some(current) = state.current.clone().filter(is_other) {
+            return Ok(Some(current));
         }
-        state.current = Some(token);
-        Ok(true)
+        let other = self.0.file.read()?.filter(is_other);
+        if other.is_some() {
+            state.current.clone_from(&other);
+        }
+        Ok(other)
     }
 
     fn new(folder: &StateDir, supplied: Option<SecretString>, order: Order) -> Self {
@@ -220,16 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_adopted_only_when_it_differs() {
+    fn after_a_rejection_the_file_counts_and_so_does_what_others_found_in_it() {
         let fixture = fixture(None);
         let store = TokenStore::supplied_first(&fixture.folder, Some("s".into()));
-        store.get().unwrap();
-        assert!(!store.adopt_file().unwrap(), "no file");
+        let rejected = store.get().unwrap();
+        let instead = || text(store.instead_of(rejected.as_ref()).unwrap());
+        assert_eq!(instead(), None, "no file");
         fixture.write("s");
-        assert!(!store.adopt_file().unwrap(), "the same token");
+        assert_eq!(instead(), None, "the same token");
         fixture.write("f");
-        assert!(store.adopt_file().unwrap());
+        assert_eq!(instead().as_deref(), Some("f"));
         assert_eq!(text(store.get().unwrap()).as_deref(), Some("f"));
+        assert_eq!(instead().as_deref(), Some("f"), "rejected at the same time");
+        assert_eq!(text(store.instead_of(Some(&"f".into())).unwrap()), None);
         assert_eq!(text(store.refresh().unwrap()).as_deref(), Some("s"), "precedence is as before");
     }
 

@@ -13,6 +13,17 @@ pub(crate) enum Reply {
     Error(String),
 }
 
+/// The states of a task that came to nothing (A2A 0.3 and 1.0).
+const FAILED: [&str; 7] = [
+    "failed",
+    "rejected",
+    "canceled",
+    "TASK_STATE_FAILED",
+    "TASK_STATE_REJECTED",
+    "TASK_STATE_CANCELED",
+    "TASK_STATE_CANCELLED",
+];
+
 /// Reads `answer`, a JSON-RPC response or what the platform says in its place.
 pub(crate) fn read(answer: &Value) -> Reply {
     if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
@@ -26,10 +37,16 @@ pub(crate) fn read(answer: &Value) -> Reply {
     if is_queued(answer) || is_queued(result) {
         return Reply::Queued;
     }
+    let state = result.pointer("/status/state").and_then(Value::as_str);
+    let failed = state.filter(|state| FAILED.contains(state));
     // A message, the message of a task's status, or what a task made.
     let artifacts = result.get("artifacts").and_then(Value::as_array).into_iter().flatten();
     let places = [Some(result), result.pointer("/status/message")].into_iter().flatten().chain(artifacts);
     let texts: Vec<String> = places.map(parts).find(|texts| !texts.is_empty()).unwrap_or_default();
+    if let Some(state) = failed {
+        let why = if texts.is_empty() { "no reason was given".to_owned() } else { texts.join("\n") };
+        return Reply::Error(format!("the task is {state}: {why}"));
+    }
     if !texts.is_empty() {
         return Reply::Text(texts.join("\n"));
     }
@@ -65,6 +82,14 @@ mod tests {
                 text("a\nb"),
             ),
             (json!({"result": {"parts": [{"kind": "data", "text": "x"}, {"text": "a"}]}}), text("a")),
+            (
+                json!({"result": {"status": {"state": "failed", "message": {"parts": [{"kind": "text", "text": "a"}]}}}}),
+                error("the task is failed: a"),
+            ),
+            (
+                json!({"result": {"status": {"state": "TASK_STATE_REJECTED"}}}),
+                error("the task is TASK_STATE_REJECTED: no reason was given"),
+            ),
             (
                 json!({"result": {"status": {"state": "completed", "message": {"parts": [{"kind": "text", "text": "a"}]}}}}),
                 text("a"),

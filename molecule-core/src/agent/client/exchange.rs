@@ -1,11 +1,15 @@
 //! One call to the platform, whatever it is for.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use reqwest::{
     Method, StatusCode,
     header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -56,6 +60,32 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Why there was no answer.
+#[derive(Debug)]
+pub(in crate::agent) struct Silence {
+    reason: String,
+    /// Nothing can have reached the platform.
+    pub(in crate::agent) was_not_sent: bool,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl From<Silence> for String {
+    fn from(silence: Silence) -> Self {
+        silence.reason
+    }
+}
+
+impl From<Error> for Silence {
+    fn from(error: Error) -> Self {
+        Self { reason: error.message().to_owned(), was_not_sent: true }
+    }
+}
+
 /// What came back.
 pub(in crate::agent) struct Answer {
     pub(in crate::agent) status: StatusCode,
@@ -68,6 +98,12 @@ impl Answer {
     /// The body as a JSON object.
     pub(in crate::agent) fn object(&self) -> Option<Map<String, Value>> {
         serde_json::from_slice(self.body.as_deref()?).ok()
+    }
+
+    /// Whether the body was too long, or broke off.
+    #[cfg(feature = "mcp")]
+    pub(in crate::agent) fn is_cut(&self) -> bool {
+        self.body.is_none()
     }
 
     /// The body as JSON.
@@ -90,38 +126,38 @@ impl Answer {
 }
 
 impl PlatformClient {
-    /// Makes `call`, and once more when the token was rejected and the file holds another one.
-    ///
-    /// The error says why there was no answer.
-    pub(in crate::agent) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, String> {
-        let said = |error: Error| error.message().to_owned();
-        let answer = self.exchange_once(call).await?;
-        let rejected = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if !rejected || !self.tokens.adopt_file().map_err(said)? {
+    /// Makes `call`, and once more when the token was rejected and there is another one by now. That something is not
+    /// allowed (403) says nothing against the token.
+    pub(in crate::agent) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, Silence> {
+        let token = self.tokens.get()?;
+        let answer = self.exchange_once(call, token.as_ref()).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let again = self.exchange_once(call).await?;
-        if matches!(again.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // That the token was rejected matters more than that no other one can be had.
+        let told =
+            |error: Error| tracing::warn!(error = error.detail(), "the token was rejected, and no other is found");
+        let Ok(Some(other)) = self.tokens.instead_of(token.as_ref()).map_err(told) else { return Ok(answer) };
+        let again = self.exchange_once(call, Some(&other)).await?;
+        if again.status == StatusCode::UNAUTHORIZED {
             // Neither is good; the next call starts again with the one that has precedence.
-            self.tokens.refresh().map_err(said)?;
+            let _ = self.tokens.refresh().map_err(told);
         }
         Ok(again)
     }
 
-    async fn exchange_once(&self, call: &Call<'_>) -> Result<Answer, String> {
-        let said = |error: Error| error.message().to_owned();
-        let token = self.tokens.get().map_err(said)?;
+    async fn exchange_once(&self, call: &Call<'_>, token: Option<&SecretString>) -> Result<Answer, Silence> {
         let headers = if call.is_own {
-            self_source_headers(Some(&self.platform), token.as_ref(), &self.id)
+            self_source_headers(Some(&self.platform), token, &self.id)
         } else {
-            auth_headers(Some(&self.platform), token.as_ref())
+            auth_headers(Some(&self.platform), token)
         };
-        let mut url = Url::parse(&self.platform.endpoint(call.path)).map_err(|error| error.to_string())?;
+        let mut url = Url::parse(&self.platform.endpoint(call.path))
+            .map_err(|error| Error::invalid(format!("no address of the platform: {error}")))?;
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
         }
-        let mut request =
-            self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers.map_err(said)?);
+        let mut request = self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers?);
         if let Some(patience) = call.patience {
             request = request.header("x-timeout", patience.as_secs());
         }
@@ -129,7 +165,7 @@ impl PlatformClient {
             request = request.header(CONTENT_TYPE, call.content_type).body(body.clone());
         }
         let started = Instant::now();
-        let response = request.send().await.map_err(|error| reason(&error))?;
+        let response = request.send().await.map_err(|error| silence(&error))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
         // The status has been given; what the body lacks only leaves out what it might have brought.
@@ -147,10 +183,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The whole chain in one line: the outermost error only says that something was being sent.
-fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
+fn silence(error: &reqwest::Error) -> Silence {
+    let was_not_sent = error.is_connect() || error.is_builder();
+    let reason = if error.is_timeout() { "no answer in time".to_owned() } else { chain(error) };
+    Silence { reason, was_not_sent }
+}
+
+fn chain(error: &reqwest::Error) -> String {
     let mut line = String::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -5,6 +5,7 @@
 
 mod beat;
 mod decision;
+mod thread;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,15 +14,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::Level;
 
 pub use self::{
     beat::{Beat, BeatOutcome, RuntimeMetadata},
     decision::{LONGEST_ASKED, LONGEST_INTERVAL, LogLine, LoopState, Policy, Program, Step, decide},
+    thread::Beating,
 };
 use super::PlatformClient;
 use crate::{clock::Entropy, id::WorkspaceId};
+
+/// How long the platform is left alone after an answer, at least.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How the loop is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,6 +100,7 @@ async fn drive<S, F>(
     let mut stop = pin!(stop);
     let mut state = LoopState::default();
     loop {
+        let sent = Instant::now();
         let outcome = tokio::select! {
             outcome = send() => outcome,
             () = &mut stop => return,
@@ -104,9 +110,14 @@ async fn drive<S, F>(
         if let Some(line) = step.log {
             log(&line, &policy.workspace_id);
         }
+        // A platform that takes its time must not make the beats rarer; how long to stay away counts from its answer.
+        let next = match outcome {
+            BeatOutcome::RateLimited { .. } => Instant::now() + step.delay,
+            _ => (sent + step.delay).max(Instant::now() + step.delay.min(SHORTEST_PAUSE)),
+        };
         status.send_replace(LoopStatus { state, last: Some(outcome) });
         tokio::select! {
-            () = tokio::time::sleep(step.delay) => {}
+            () = tokio::time::sleep_until(next) => {}
             () = &mut stop => return,
         }
     }
@@ -137,7 +148,7 @@ mod tests {
     use reqwest::StatusCode;
     use tokio::{
         sync::{mpsc, oneshot},
-        time::{Instant, timeout},
+        time::timeout,
     };
 
     use super::*;
@@ -194,6 +205,28 @@ mod tests {
         assert_eq!(at, [0, 20, 40, 95, 115, 120, 140]);
         assert_eq!(watched.borrow().state.auth_failures, 0);
         assert_eq!(watched.borrow().last, Some(BeatOutcome::Ok { next_heartbeat: None }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_platform_that_takes_its_time_does_not_make_beats_rarer() {
+        let (seen, mut beats) = mpsc::unbounded_channel();
+        let mut lasts = VecDeque::from([8, 25, 0].map(Duration::from_secs));
+        let started = Instant::now();
+        let send = move || {
+            seen.send(started.elapsed().as_secs()).unwrap();
+            let lasts = lasts.pop_front().unwrap_or_default();
+            async move {
+                tokio::time::sleep(lasts).await;
+                BeatOutcome::Ok { next_heartbeat: None }
+            }
+        };
+        let (status, policy) = (watch::Sender::default(), policy());
+        let four = async {
+            for expected in [0, 20, 46, 66] {
+                assert_eq!(beats.recv().await, Some(expected));
+            }
+        };
+        drive(send, &policy, &Highest, &status, four).await;
     }
 
     #[tokio::test]

@@ -3,8 +3,14 @@
 //! A model names the paths, and what it reads may talk it into naming any: only files below a few folders are sent, and
 //! never the secrets of the workspace.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::tools::{Tools, post, start};
@@ -12,6 +18,12 @@ use crate::{agent::client::Call, clock::random_uuid};
 
 /// The longest file.
 const LONGEST: u64 = 25 * 1024 * 1024;
+
+/// How long all files of a message may be together, which is what the platform takes.
+const LONGEST_TOGETHER: u64 = 50 * 1024 * 1024;
+
+/// How long it may take to send them.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How many files go with one message.
 const MOST: usize = 64;
@@ -28,12 +40,24 @@ pub(super) async fn upload(tools: &Tools, paths: &[&str]) -> Result<Vec<Value>, 
     if paths.len() > MOST {
         return Err(format!("Error: at most {MOST} attachments go with one message"));
     }
-    let files = paths.iter().map(|path| read(path, &tools.folders, &tools.secrets)).collect::<Result<Vec<_>, _>>()?;
+    let (named, folders, secrets) =
+        (paths.iter().map(|path| (*path).to_owned()).collect(), tools.folders.clone(), tools.secrets.clone());
+    // A folder on a network may hold up whoever reads from it.
+    let reading = tokio::task::spawn_blocking(move || read_all(named, &folders, &secrets));
+    let files = reading.await.map_err(|_| "Error: the attachments cannot be read")??;
     let boundary = random_uuid(tools.entropy.as_ref()).simple().to_string();
     let path = tools.own("chat/uploads");
     let content_type = format!("multipart/form-data; boundary={boundary}");
-    let call = Call { body: Some(form(&files, &boundary)), content_type: &content_type, ..post(&path, &Value::Null) };
+    let body = Some(form(&files, &boundary));
+    let call = Call { body, content_type: &content_type, timeout: TIMEOUT, ..post(&path, &Value::Null) };
     let answer = tools.ask(&call).await?;
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(format!(
+            "Error: attachments cannot be kept: {}. They are kept by the workspace itself, which must be running and have an \
+             address; send the message without them.",
+            start(&answer.message())
+        ));
+    }
     let failed = |reason: &str| format!("Error: chat/uploads returned {}: {}", answer.status.as_u16(), start(reason));
     if !answer.status.is_success() {
         return Err(failed(&answer.message()));
@@ -42,6 +66,21 @@ pub(super) async fn upload(tools: &Tools, paths: &[&str]) -> Result<Vec<Value>, 
         Some(Value::Array(kept)) if kept.len() == files.len() => Ok(kept),
         _ => Err(failed("it does not tell where the files are")),
     }
+}
+
+/// Reads the files at `paths`, if they are not too long together.
+fn read_all(paths: Vec<String>, folders: &[PathBuf], secrets: &Path) -> Result<Vec<Attachment>, String> {
+    let mut together = 0;
+    let mut files = Vec::new();
+    for path in paths {
+        let file = read(&path, folders, secrets)?;
+        together += file.contents.len() as u64;
+        if together > LONGEST_TOGETHER {
+            return Err(format!("Error: attachments too large: with {path} they are over 50 MB together"));
+        }
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// Reads the file at `path`, if it lies below one of `folders` and not below `secrets`.
@@ -54,15 +93,15 @@ fn read(path: &str, folders: &[PathBuf], secrets: &Path) -> Result<Attachment, S
         let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         return Err(format!("Error: attachment not allowed: {path} (only files below {} are sent)", names.join(", ")));
     }
-    let about = file.metadata().map_err(|_| missing())?;
-    if !about.is_file() {
+    if !file.is_file() {
         return Err(missing());
     }
-    if about.len() > LONGEST {
+    let mut contents = Vec::new();
+    let read = File::open(&file).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut contents));
+    let read = read.map_err(|error| format!("Error: attachment cannot be read: {path} ({error})"))?;
+    if read as u64 > LONGEST {
         return Err(format!("Error: attachment too large: {path} (at most 25 MB)"));
     }
-    let contents =
-        std::fs::read(&file).map_err(|error| format!("Error: attachment cannot be read: {path} ({error})"))?;
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Attachment { name, contents })
 }

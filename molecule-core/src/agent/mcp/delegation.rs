@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(280);
 /// How long all tries may take together.
 const TOTAL: Duration = Duration::from_secs(600);
 
-/// How often a message is sent when no answer comes.
+/// How often a message is sent when the platform is not reached.
 const TRIES: u32 = 5;
 
 /// How many delegations are listed when none is named.
@@ -39,7 +39,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let Some(id) = id.filter(|_| !task.is_empty()) else { return Err(BOTH.into()) };
     let name = find(tools, &id).await?;
     let path = format!("/workspaces/{id}/a2a");
-    // One id for all tries: whoever got the message already knows it again.
+    // One id for all tries.
     let message_id = random_uuid(tools.entropy.as_ref()).to_string();
     let message = json!({"role": "user", "messageId": message_id, "parts": [{"kind": "text", "text": task}]});
     let request = json!({"jsonrpc": "2.0", "id": message_id, "method": "message/send", "params": {"message": message}});
@@ -53,7 +53,13 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     };
     let answer = match send(tools, &call).await {
         Ok(answer) => answer,
-        Err(reason) => return Err(failed("Unreachable", &reason)),
+        Err(Unsent::Tried(reason)) => return Err(failed("Unreachable", &reason)),
+        Err(Unsent::PerhapsSent(reason)) => {
+            return Err(format!(
+                "No reply from {name}: {reason}. The task may have reached it, and it may still be at work on it: do not send \
+                 it again. What it says later stands in chat_history(peer_id={id})."
+            ));
+        }
     };
     let said = answer.json().map(|json| reply::read(&json));
     match said {
@@ -127,18 +133,29 @@ async fn find(tools: &Tools, id: &WorkspaceId) -> Result<String, String> {
     Ok(text(&object, "name").map_or_else(|| id.to_string(), str::to_owned))
 }
 
-/// Sends `call`, again when no answer came.
-async fn send(tools: &Tools, call: &Call<'_>) -> Result<Answer, String> {
+/// Why no answer came.
+enum Unsent {
+    /// Nothing reached the platform.
+    Tried(String),
+    /// Nobody knows what the other end got.
+    PerhapsSent(String),
+}
+
+/// Sends `call`, again as long as nothing reached the platform: what did is not sent twice.
+async fn send(tools: &Tools, call: &Call<'_>) -> Result<Answer, Unsent> {
     let deadline = Instant::now() + TOTAL;
     let mut tries = 1;
     loop {
-        let reason = match tools.client.exchange(call).await {
+        let silence = match tools.client.exchange(call).await {
             Ok(answer) => return Ok(answer),
-            Err(reason) => reason,
+            Err(silence) => silence,
         };
+        if !silence.was_not_sent {
+            return Err(Unsent::PerhapsSent(silence.into()));
+        }
         let pause = pause(tries, &tools.entropy);
         if tries >= TRIES || Instant::now() + pause >= deadline {
-            return Err(format!("{reason} (tried {tries} times)"));
+            return Err(Unsent::Tried(format!("{silence} (tried {tries} times)")));
         }
         sleep(pause).await;
         tries += 1;

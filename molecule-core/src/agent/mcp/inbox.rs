@@ -20,7 +20,42 @@ use crate::{
 };
 
 /// How many messages wait at most; more stay with the platform until there is room.
-const CAPACITY: usize = 200;
+pub(super) const CAPACITY: usize = 200;
+
+/// How many rows are known again when they come once more.
+const KNOWN: usize = 1000;
+
+/// The cursor of a workspace that no message came to before its inbox was first read. No row has this id.
+const START: &str = "start";
+
+/// Where to read on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Position {
+    /// Nothing was ever read.
+    Unknown,
+    /// Nothing lies before what is to be read.
+    Start,
+    /// Behind the row of this id.
+    After(String),
+}
+
+impl Position {
+    fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Start => Some(START),
+            Self::After(id) => Some(id),
+        }
+    }
+
+    fn of(cursor: Option<&str>) -> Self {
+        match cursor {
+            None => Self::Unknown,
+            Some(START) => Self::Start,
+            Some(id) => Self::After(id.to_owned()),
+        }
+    }
+}
 
 /// One message, as tools and notifications show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,14 +82,16 @@ struct Shared {
     news: mpsc::UnboundedSender<Message>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The rows that were read and lie behind the cursor on disk; without a message once there is nothing to do about it.
     rows: VecDeque<(String, Option<Message>)>,
-    /// The last row that was read.
-    read: Option<String>,
-    /// The row before the first of `rows`, as it is on disk.
-    kept: Option<String>,
+    /// The ids of the last rows that were read.
+    known: VecDeque<String>,
+    /// Behind the last row that was read.
+    read: Position,
+    /// Before the first of `rows`, as it is on disk.
+    kept: Position,
 }
 
 impl Inbox {
@@ -69,14 +106,24 @@ impl Inbox {
             }
         };
         let (news, receiver) = mpsc::unbounded_channel();
-        let state = Mutex::new(State { read: kept.clone(), kept, ..State::default() });
+        let kept = Position::of(kept.as_deref());
+        let state = State { rows: VecDeque::new(), known: VecDeque::new(), read: kept.clone(), kept };
+        let state = Mutex::new(state);
         (Self(Arc::new(Shared { file, state, arrived: watch::Sender::default(), news })), receiver)
     }
 
     /// The row to read on from, unless there is no room for more.
-    pub(super) fn position(&self) -> Option<Option<String>> {
+    pub(super) fn position(&self) -> Option<Position> {
         let state = self.lock();
         (state.messages().count() < CAPACITY).then(|| state.read.clone())
+    }
+
+    /// Begins behind the row `before`, or at the start where there is none.
+    pub(super) fn begin(&self, before: Option<String>) {
+        let mut state = self.lock();
+        let position = before.map_or(Position::Start, Position::After);
+        state.read = position.clone();
+        self.keep(&mut state, position);
     }
 
     /// Takes in `rows`, oldest first, of the log of workspace `own`.
@@ -84,8 +131,13 @@ impl Inbox {
         let mut state = self.lock();
         for row in rows {
             let Some(id) = row.get("id").and_then(Value::as_str) else { continue };
-            if state.rows.iter().any(|(known, _)| known == id) {
+            state.read = Position::After(id.to_owned());
+            if state.known.iter().any(|known| known == id) {
                 continue;
+            }
+            state.known.push_back(id.to_owned());
+            if state.known.len() > KNOWN {
+                state.known.pop_front();
             }
             let message = message(own, id, row);
             if let Some(message) = &message {
@@ -93,17 +145,16 @@ impl Inbox {
                 let _ = self.0.news.send(message.clone());
             }
             state.rows.push_back((id.to_owned(), message));
-            state.read = Some(id.to_owned());
         }
         self.settle(&mut state);
         drop(state);
         self.0.arrived.send_replace(());
     }
 
-    /// Begins anew: the platform does not know the cursor any more.
+    /// Begins anew: the platform does not know the cursor any more. What was read is known again.
     pub(super) fn forget(&self) {
         let mut state = self.lock();
-        (state.read, state.kept) = (None, None);
+        (state.read, state.kept) = (Position::Unknown, Position::Unknown);
         if let Err(error) = self.0.file.remove() {
             tracing::warn!(error = error.detail(), "the cursor of the inbox stays");
         }
@@ -140,12 +191,19 @@ impl Inbox {
 
     /// Moves the cursor on disk up to the oldest message.
     fn settle(&self, state: &mut State) {
-        let before = state.kept.clone();
-        while let Some((id, None)) = state.rows.front() {
-            state.kept = Some(id.clone());
-            state.rows.pop_front();
+        let mut kept = state.kept.clone();
+        while let Some((_, None)) = state.rows.front() {
+            kept = state.rows.pop_front().map_or(kept, |(id, _)| Position::After(id));
         }
-        if let Some(cursor) = state.kept.as_deref().filter(|_| state.kept != before)
+        self.keep(state, kept);
+    }
+
+    fn keep(&self, state: &mut State, position: Position) {
+        if position == state.kept {
+            return;
+        }
+        state.kept = position;
+        if let Some(cursor) = state.kept.cursor()
             && let Err(error) = self.0.file.write(&cursor.into())
         {
             tracing::warn!(error = error.detail(), "the cursor of the inbox cannot be kept; messages may come twice");
@@ -249,16 +307,25 @@ mod tests {
         let (_root, folder) = folder();
         let (inbox, _news) = Inbox::open(&folder);
         let kept = || Inbox::open(&folder).0.position().unwrap();
-        assert_eq!(inbox.position(), Some(None));
+        let after = |id: &str| Position::After(id.to_owned());
+        assert_eq!(inbox.position(), Some(Position::Unknown));
+        inbox.begin(None);
+        assert_eq!((inbox.position(), kept()), (Some(Position::Start), Position::Start));
+        inbox.begin(Some("z".into()));
+        assert_eq!((inbox.position(), kept()), (Some(after("z")), after("z")));
         inbox.take(&own(), &[row("a", Some(OWN)), row("b", None), row("c", None), row("b", None)]);
-        assert_eq!((ids(&inbox), kept()), (vec!["b".into(), "c".into()], Some("a".into())));
-        assert_eq!(inbox.position(), Some(Some("c".into())));
+        assert_eq!((ids(&inbox), kept()), (vec!["b".into(), "c".into()], after("a")));
+        // The last row that was read came before.
+        assert_eq!(inbox.position(), Some(after("b")));
+        inbox.take(&own(), &[row("c", None)]);
         assert!(inbox.pop("c") && !inbox.pop("c") && !inbox.pop("a"));
-        assert_eq!(kept().as_deref(), Some("a"));
+        assert_eq!(kept(), after("a"));
         assert!(inbox.pop("b"));
-        assert_eq!(kept().as_deref(), Some("c"));
+        assert_eq!(kept(), after("c"));
         inbox.forget();
-        assert_eq!((kept(), inbox.position()), (None, Some(None)));
+        assert_eq!((kept(), inbox.position()), (Position::Unknown, Some(Position::Unknown)));
+        inbox.take(&own(), &[row("b", None), row("d", None)]);
+        assert_eq!(ids(&inbox), ["d"], "what was popped does not come again");
     }
 
     #[test]
@@ -269,7 +336,7 @@ mod tests {
         inbox.take(&own(), &rows);
         assert_eq!(inbox.position(), None);
         assert!(inbox.pop("r7"));
-        assert_eq!(inbox.position(), Some(Some(format!("r{}", CAPACITY - 1))));
+        assert_eq!(inbox.position(), Some(Position::After(format!("r{}", CAPACITY - 1))));
         assert_eq!(news.try_recv().unwrap().activity_id, "r0");
     }
 

@@ -23,13 +23,15 @@ use tokio::{
 
 use self::{inbox::Inbox, server::Server, tools::Tools};
 pub use self::{options::Options, stdio::stdio};
-use super::{Beat, Delivery, HeartbeatLoop, InboundSecret, PlatformClient, Program, RegisterOutcome, TokenStore};
+use super::{
+    Beat, Beating, Delivery, HeartbeatLoop, InboundSecret, PlatformClient, Program, RegisterOutcome, TokenStore,
+};
 use crate::{clock::Entropy, error::Error, id::WorkspaceId};
 
 /// The exit code for settings that are missing or wrong, and for standard streams that no client holds.
 const EXIT_USAGE: u8 = 2;
 
-/// The exit code for a platform that does not know the workspace or its token.
+/// The exit code for a platform that rejects the token, or has deleted the workspace.
 const EXIT_REJECTED: u8 = 3;
 
 /// Why the command ended before its client wanted it to.
@@ -65,28 +67,24 @@ where
     let folder = options.check()?;
     let id = settings.workspace_id()?;
     let tokens = TokenStore::supplied_first(&folder, settings.token.clone());
-    let client = PlatformClient::new(settings.platform_url()?, id, tokens, InboundSecret::new(&folder))?;
+    // Each thread has connections of its own; the secrets are the same.
+    let secret = InboundSecret::new(&folder);
+    let connect = || PlatformClient::new(settings.platform_url()?, id, tokens.clone(), secret.clone());
+    let client = connect()?;
     if !options.no_heartbeat {
         let outcome = client.register(&settings.card("molecule-mcp", &id), &Delivery::Poll).await;
         registered(&id, &outcome)?;
     }
+    let _beating = if options.no_heartbeat { None } else { Some(beat(connect()?, entropy.clone())?) };
     let (inbox, news) = if options.no_inbox { (None, None) } else { Some(Inbox::open(&folder)).unzip() };
     let tools = Tools {
         client: client.clone(),
-        entropy: entropy.clone(),
+        entropy,
         inbox: inbox.clone(),
         folders: options.folders.clone(),
         secrets: folder.path().to_owned(),
     };
 
-    let beat = async {
-        if !options.no_heartbeat {
-            let started = Instant::now();
-            let say = || Beat { uptime_seconds: started.elapsed().as_secs(), ..Beat::default() };
-            HeartbeatLoop::new(client.clone(), Program::MCP, entropy).run(say, pending()).await;
-        }
-        pending().await
-    };
     let poll = async {
         if let Some(inbox) = &inbox {
             poller::poll(&client, inbox).await;
@@ -119,9 +117,15 @@ where
     };
     tokio::select! {
         ended = serve => ended,
-        () = beat => Ok(()),
         () = poll => Ok(()),
     }
+}
+
+/// Beats through `client` until what is given back is dropped: on a thread of its own, which no tool holds up.
+fn beat(client: PlatformClient, entropy: Arc<dyn Entropy>) -> Result<Beating, Error> {
+    let started = Instant::now();
+    let say = move || Beat { uptime_seconds: started.elapsed().as_secs(), ..Beat::default() };
+    HeartbeatLoop::new(client, Program::MCP, entropy).spawn(say, pending())
 }
 
 /// Whether to go on after the registration.

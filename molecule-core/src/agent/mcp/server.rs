@@ -1,5 +1,8 @@
 //! The protocol: from its requests to the tools, and back.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -52,13 +55,21 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let said = self.tools.call(&request.name, request.arguments).await;
+        let said = contained(&request.name, self.tools.call(&request.name, request.arguments)).await?;
         let result = match said.unwrap_or_else(|| Err(format!("Unknown tool: {}", request.name))) {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err(text) => CallToolResult::error(vec![ContentBlock::text(text)]),
         };
         Ok(result.into())
     }
+}
+
+/// What `answer`, of the tool `name`, comes to; where it panics, the client hears of that and goes on.
+async fn contained<T>(name: &str, answer: impl Future<Output = T>) -> Result<T, ErrorData> {
+    AssertUnwindSafe(answer)
+        .catch_unwind()
+        .await
+        .map_err(|_| ErrorData::internal_error(format!("internal error in the tool {name}"), None))
 }
 
 fn tool(definition: &Definition) -> Tool {
@@ -85,6 +96,13 @@ fn instructions(poll_timeout: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_tool_that_panics_is_an_error_of_the_protocol() {
+        assert_eq!(contained("a", async { 1 }).await.unwrap(), 1);
+        let error = contained("a", async { panic!("secret detail") }).await.map(|()| 0).unwrap_err();
+        assert_eq!((error.code.0, &*error.message), (-32603, "internal error in the tool a"));
+    }
 
     #[test]
     fn the_advice_to_wait_is_given_unless_push_is_enough() {

@@ -12,7 +12,7 @@ use molecule_core::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{SERVER, said};
+use super::{SERVER, contained, said};
 
 /// The revision of the protocol that such clients speak.
 const REVISION: &str = "2024-11-05";
@@ -20,6 +20,7 @@ const REVISION: &str = "2024-11-05";
 const UNPARSABLE: i32 = -32700;
 const UNKNOWN_METHOD: i32 = -32601;
 const WRONG_PARAMS: i32 = -32602;
+const PANICKED: i32 = -32603;
 const FAILED: i32 = -32000;
 
 /// What is wrong with a request, as JSON-RPC says it.
@@ -74,7 +75,8 @@ async fn outcome(
         "tools/list" => Ok(json!({"tools": control_plane.tools().map(listed).collect::<Value>()})),
         "tools/call" => {
             let (name, arguments) = call(params)?;
-            let answered = control_plane.call_tool(id, &name, arguments).await;
+            let answered = contained(&name, control_plane.call_tool(id, &name, arguments)).await;
+            let answered = answered.map_err(|message| Refusal { code: PANICKED, message })?;
             let text = answered.map_err(|error| Refusal { code: FAILED, message: said(&name, &error) })?;
             Ok(json!({"content": [{"type": "text", "text": text}]}))
         }

@@ -26,7 +26,7 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{SERVER, said};
+use super::{SERVER, contained, said};
 use crate::serve::guard::BODY_LIMIT;
 
 /// Answers requests of streamable HTTP.
@@ -91,7 +91,8 @@ impl ServerHandler for Tools {
         let of = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Of>());
         let Of(id) = *of.ok_or_else(|| ErrorData::internal_error("the request is for no workspace", None))?;
         // That a tool failed is for the agent to read, and no failure of the protocol.
-        let result = match self.0.call_tool(id, &request.name, request.arguments).await {
+        let answered = contained(&request.name, self.0.call_tool(id, &request.name, request.arguments)).await;
+        let result = match answered.map_err(|message| ErrorData::internal_error(message, None))? {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err(error) => CallToolResult::error(vec![ContentBlock::text(said(&request.name, &error))]),
         };
