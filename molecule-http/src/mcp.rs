@@ -31,12 +31,7 @@ pub(crate) async fn run() -> ExitCode {
     let options = Options::read(paths::environment, std::env::current_dir().ok());
     let level = if options.is_verbose { Level::INFO } else { Level::WARN };
     // A second start in one process, as in tests, keeps the first.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .event_format(Prefixed)
-        .with_ansi(false)
-        .try_init();
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).event_format(Prefixed).try_init();
     match mcp::run(&options, Arc::new(SystemEntropy), mcp::stdio).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -186,15 +186,16 @@ impl Store {
                 origin: Arc::default(),
             });
         }
-        let pool = |connections| {
+        let pool = |connections, options| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(PATIENCE)
                 .test_before_acquire(false)
-                .connect_with(options.clone())
+                .connect_with(options)
         };
-        let write = pool(1).await.map_err(opened)?;
-        let read = pool(8).await.map_err(opened)?;
+        let write = pool(1, options.clone()).await.map_err(opened)?;
+        // Each keeps pages for itself, 2 MiB unless it is told otherwise, of a file that the system keeps in memory anyway.
+        let read = pool(8, options.pragma("cache_size", "-512")).await.map_err(opened)?;
         Ok(Self {
             read: Pool::Sqlite(read),
             write: Pool::Sqlite(write),

@@ -1,11 +1,12 @@
-//! What a heartbeat costs beside the least that a server can do, what a large fleet takes of memory, and what a sweep
-//! over it costs. `docs/benchmarks.md` says how to run it and how to read it.
+//! What a heartbeat costs beside the least that a server can do, what a large fleet takes of memory, what a sweep over it
+//! costs, and what a message costs on its way. `docs/benchmarks.md` says how to run it and how to read it.
 //!
 //! This program plays every part but the server's: it measures (`run`), sends the load (`load`), and is the server that
-//! only acknowledges (`bare`), each in a process of its own so that each can be kept on a processor of its own.
+//! only acknowledges (`bare`) and the agent that is sent messages (`agent`), each in a process of its own so that each can be kept on a processor of its own.
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints what it measured")]
 
+mod a2a;
 mod bare;
 mod children;
 mod load;
@@ -23,7 +24,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// By how much the two runs of a baseline may differ before what lies between them means nothing.
 const NOISE: f64 = 0.10;
 
-/// The agents that send heartbeats, and the connections that they share.
+/// The agents that send heartbeats, and the connections that they share; as many are used for messages.
 const AGENTS: usize = 2000;
 const CONNECTIONS: usize = 64;
 
@@ -39,7 +40,7 @@ struct Size {
 const WHOLE: Size = Size { lasts: Duration::from_secs(10), fleet: 100_000 };
 
 /// What can be measured by itself.
-const PARTS: [&str; 3] = ["heartbeats", "memory", "sweep"];
+const PARTS: [&str; 4] = ["heartbeats", "memory", "sweep", "a2a"];
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +48,9 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments[..] {
         ["bare", address] => runtime.block_on(bare::serve(address)),
+        ["agent", address, milliseconds] => {
+            runtime.block_on(a2a::agent(address, Duration::from_millis(milliseconds.parse()?)))
+        }
         ["load", address, agents, milliseconds] => {
             let lasts = Some(Duration::from_millis(milliseconds.parse()?));
             runtime.block_on(load::send(address, Path::new(agents), CONNECTIONS, lasts))
@@ -66,7 +70,8 @@ async fn run(parts: &[&str], size: Size) -> Outcome<()> {
         match *part {
             "heartbeats" => heartbeats(size, server_on, load_on).await?,
             "memory" => memory(size, server_on, load_on).await?,
-            _ => sweep::measure(size.fleet).await?,
+            "sweep" => sweep::measure(size.fleet).await?,
+            _ => a2a::measure(size, server_on, load_on).await?,
         }
     }
     Ok(())

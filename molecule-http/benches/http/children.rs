@@ -49,6 +49,14 @@ impl Child {
         Self::listening(address, command).await
     }
 
+    /// An agent that answers messages after `thinks`.
+    pub(crate) async fn agent(thinks: Duration, processor: usize) -> Outcome<Self> {
+        let address = free_address()?;
+        let mut command = on(processor, &std::env::current_exe()?.to_string_lossy());
+        command.args(["agent", &address, &thinks.as_millis().to_string()]);
+        Self::listening(address, command).await
+    }
+
     async fn listening(address: String, mut command: Command) -> Outcome<Self> {
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut child = Self { address, process };
@@ -86,6 +94,16 @@ pub(crate) fn own_processors() -> Outcome<(usize, usize)> {
     match std::thread::available_parallelism()?.get() {
         1 => Err("server and load need a processor each".into()),
         _ => Ok((0, 1)),
+    }
+}
+
+/// Keeps this process to one processor.
+pub(crate) fn stay_on(processor: usize) -> Outcome<()> {
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", &processor.to_string(), &process::id().to_string()]);
+    match command.output()?.status.success() {
+        true => Ok(()),
+        false => Err("taskset cannot move this process".into()),
     }
 }
 
