@@ -81,6 +81,9 @@ fn compare(script: &BTreeMap<String, Clause>, table: &[(&str, &str)]) -> Vec<Vio
 
 /// What the script does for each prefix.
 fn clauses(script: &str) -> Result<BTreeMap<String, Clause>, String> {
+    if redirects_too_high(script) {
+        return Err("it redirects a descriptor that no system has".to_owned());
+    }
     let program = Parser::new(script.as_bytes(), &ParserOptions::default())
         .parse_program()
         .map_err(|error| format!("it is no shell that can be read: {error}"))?;
@@ -95,6 +98,13 @@ fn clauses(script: &str) -> Result<BTreeMap<String, Clause>, String> {
         });
     }
     Ok(clauses)
+}
+
+/// Whether a number of ten digits or more is redirected, of which the parser makes no number.
+fn redirects_too_high(script: &str) -> bool {
+    // A line that goes on is one with the next.
+    let script = script.replace("\\\n", "");
+    script.split(['<', '>']).any(|before| before.bytes().rev().take_while(u8::is_ascii_digit).count() >= 10)
 }
 
 /// The prefixes that a script knows, each with its line.
