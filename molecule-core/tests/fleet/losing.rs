@@ -108,6 +108,8 @@ async fn who_was_lost_and_beats_again_is_online() {
     helpless.start();
     fleet.until(id, Status::Offline).await;
     assert!(helpless.shut_down(PATIENCE).await);
+    // Later, so that the log has an order.
+    fleet.clock.advance(Duration::from_secs(1));
     fleet.beat(id, &fleet.token(id)).await.unwrap();
     assert_eq!(fleet.row(id).await.status, Status::Online);
     let told = fleet.told(id).await;
