@@ -27,7 +27,7 @@ fn class_and_code(kind: ErrorKind) -> (&'static str, &'static str) {
     }
 }
 
-/// Every kind of the core with its class and code, for the test that none is missing.
+/// Every kind of error of the core with its class and code, for the tests.
 #[pyfunction]
 pub(crate) fn error_table() -> Vec<(String, &'static str, &'static str)> {
     let line = |kind: &ErrorKind| {

@@ -436,7 +436,7 @@ def test_many_long_messages_come_one_after_the_other(platform: Platform, tmp_pat
 def test_messages_are_pushed_wait_and_stay_until_they_are_popped(platform: Platform, tmp_path: Path) -> None:
     activity, workspace = f"/workspaces/{ID}/activity", f"/workspaces/{ID}"
     body = {"params": {"message": {"parts": [{"kind": "text", "text": "Good morning"}]}}}
-    row = {"id": "a1", "source_id": None, "method": "message/send", "request_body": body, "created_at": "2026-01-01T00:00:00Z"}
+    row: dict[str, object] = {"id": "a1", "source_id": None, "method": "message/send", "request_body": body, "created_at": "2026-01-01T00:00:00Z"}
     platform.at[activity] = log([row])
     environment = variables(tmp_path, WORKSPACE_ID=ID, PLATFORM_URL=platform.url, MOLECULE_WORKSPACE_TOKEN="t0ken")
     cursor = tmp_path / "configs" / ".mcp_inbox_cursor"

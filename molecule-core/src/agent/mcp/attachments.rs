@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::tools::{Tools, post, start};
@@ -51,13 +50,6 @@ pub(super) async fn upload(tools: &Tools, paths: &[&str]) -> Result<Vec<Value>, 
     let body = Some(form(&files, &boundary));
     let call = Call { body, content_type: &content_type, timeout: TIMEOUT, ..post(&path, &Value::Null) };
     let answer = tools.ask(&call).await?;
-    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(format!(
-            "Error: attachments cannot be kept: {}. They are kept by the workspace itself, which must be running and have an \
-             address; send the message without them.",
-            start(&answer.message())
-        ));
-    }
     let failed = |reason: &str| format!("Error: chat/uploads returned {}: {}", answer.status.as_u16(), start(reason));
     if !answer.status.is_success() {
         return Err(failed(&answer.message()));

@@ -112,7 +112,8 @@ async fn feed(
     let mut allowed = Allowed::default();
     let Pace { ping, recheck, longest_silence, .. } = app.listeners.pace;
     let mut ping = tokio::time::interval(ping);
-    let mut recheck = tokio::time::interval(recheck);
+    // It was looked at just now.
+    let mut recheck = tokio::time::interval_at(Instant::now() + recheck, recheck);
     for ticks in [&mut ping, &mut recheck] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
