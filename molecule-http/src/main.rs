@@ -11,11 +11,7 @@ mod serve;
 use std::{env, process::ExitCode};
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches, builder::Resettable, error::ErrorKind as UsageError};
-use mimalloc::MiMalloc;
 use molecule_core::error::{Error, ErrorKind};
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The exit code for bad input, which is also clap's for bad usage.
 const EXIT_USAGE: u8 = 2;
