@@ -1,8 +1,12 @@
 //! What a message costs that goes to its agent through the server, beside one that goes there straight.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use axum::{Json, Router, routing::post};
+use molecule_core::http_client::{Timeouts, build};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -33,7 +37,7 @@ pub(crate) async fn measure(size: Size, server_on: usize, load_on: usize) -> Out
     stay_on(load_on)?;
     let folder = tempfile::tempdir()?;
     let server = Child::server(folder.path(), server_on).await?;
-    let token = std::fs::read_to_string(folder.path().join("operator-token"))?.trim().to_owned();
+    let token = operator_token(folder.path()).await?;
     let thinker = Child::agent(THINKS, load_on).await?;
     let through = Target::through(&server, &token, &thinker).await?;
     let straight = Target::straight(&thinker);
@@ -67,6 +71,18 @@ pub(crate) async fn measure(size: Size, server_on: usize, load_on: usize) -> Out
     Ok(())
 }
 
+/// The token of the operator, which a server writes some time after it listens.
+async fn operator_token(data: &Path) -> Outcome<String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match std::fs::read_to_string(data.join("operator-token")) {
+            Ok(token) if !token.is_empty() => return Ok(token),
+            _ if Instant::now() > deadline => return Err("the server made no token for its operator".into()),
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
 /// Where messages are sent to.
 struct Target {
     urls: Vec<String>,
@@ -86,7 +102,7 @@ impl Target {
 
     /// Workspaces of which `agent` is the agent, one for each connection.
     async fn through(server: &Child, token: &str, agent: &Child) -> Outcome<Self> {
-        let http = reqwest::Client::new();
+        let http = client()?;
         let mut urls = Vec::new();
         for number in 0..CONNECTIONS {
             let url = agent.address.replace("127.0.0.1", "http://localhost");
@@ -106,7 +122,7 @@ impl Target {
         for number in 0..connections {
             let (url, token) = (self.urls[number % self.urls.len()].clone(), self.token.clone());
             senders.spawn(async move {
-                let http = reqwest::Client::builder().no_proxy().build().expect("it is built");
+                let http = client().expect("it is built");
                 let mut took = Vec::new();
                 while began.elapsed() < lasts {
                     let message = json!({"role": "user", "messageId": format!("{number}-{}", took.len()),
@@ -129,6 +145,10 @@ impl Target {
         let median = *took.get(took.len() / 2).ok_or("nothing was sent")?;
         Ok(Sent { per_second, median })
     }
+}
+
+fn client() -> Outcome<reqwest::Client> {
+    Ok(build(Timeouts { connect: Duration::from_secs(10), total: None })?)
 }
 
 async fn post_json(http: &reqwest::Client, url: &str, token: &str, body: &Value) -> Outcome<Value> {
