@@ -57,7 +57,7 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
         Err(Unsent::PerhapsSent(reason)) => {
             return Err(format!(
                 "No reply from {name}: {reason}. The task may have reached it, and it may still be at work on it: do not send \
-                 it again. What it says later stands in chat_history(peer_id={id})."
+                 it again."
             ));
         }
     };
