@@ -1,12 +1,21 @@
-//! The one HTTP client: rustls on ring, certificates built in, no redirects, no proxies.
+//! The one HTTP client: rustls on ring, certificates built in, no redirects, and no proxies but those of an agent.
 //!
 //! The certificates are compiled in because a static binary in an empty image finds none on disk. Redirects are
 //! not followed because an address that was checked must be the address that is called.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::Duration,
+};
 
-use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Response, redirect::Policy};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,11 +38,11 @@ pub struct Timeouts {
 /// # Errors
 /// [`ErrorKind::Unexpected`] when the system gives no resolver.
 pub fn build(timeouts: Timeouts) -> Result<Client> {
-    builder(timeouts).build().map_err(|error| {
-        Error::new(ErrorKind::Unexpected, "the HTTP client cannot be built")
-            .during("http_client.build")
-            .caused_by(error)
-    })
+    builder(timeouts).build().map_err(not_built)
+}
+
+fn not_built(error: reqwest::Error) -> Error {
+    Error::new(ErrorKind::Unexpected, "the HTTP client cannot be built").during("http_client.build").caused_by(error)
 }
 
 /// The builder behind [`build`], for a caller that must add to it, such as an address it has checked.
@@ -48,6 +57,89 @@ pub fn builder(timeouts: Timeouts) -> ClientBuilder {
         Some(total) => builder.timeout(total),
         None => builder,
     }
+}
+
+/// What no proxy is asked for.
+const THIS_HOST: &str = "localhost,127.0.0.0/8,::1";
+
+/// How the calls of an agent leave the network that it runs in, and whom they trust on the way: whoever runs the agent says
+/// so. Calls of the control plane know none of this: they go straight to the address that was checked.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Way {
+    /// `HTTPS_PROXY`: the proxy for addresses that begin with `https`.
+    pub https_proxy: Option<String>,
+    /// `HTTP_PROXY`: the proxy for the others.
+    pub http_proxy: Option<String>,
+    /// `ALL_PROXY`: the proxy where there is no other.
+    pub all_proxy: Option<String>,
+    /// `NO_PROXY`: hosts and networks that are called without one, beside this host, which always is.
+    pub no_proxy: Option<String>,
+    /// `SSL_CERT_FILE`: certificates that are trusted beside those that are built in.
+    pub certificates: Option<PathBuf>,
+}
+
+impl Way {
+    /// Asks `variable` for each variable by its name.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = |names: &[&str]| {
+            let found = names.iter().find_map(|name| variable(name).map(|value| value.trim().to_owned()));
+            found.filter(|value| !value.is_empty())
+        };
+        Self {
+            https_proxy: given(&["https_proxy", "HTTPS_PROXY"]),
+            http_proxy: given(&["http_proxy", "HTTP_PROXY"]),
+            all_proxy: given(&["all_proxy", "ALL_PROXY"]),
+            no_proxy: given(&["no_proxy", "NO_PROXY"]),
+            certificates: given(&["SSL_CERT_FILE"]).map(PathBuf::from),
+        }
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address of a proxy may hold a password.
+        f.debug_struct("Way").field("certificates", &self.certificates).finish_non_exhaustive()
+    }
+}
+
+/// A client with these `timeouts` that goes this `way`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] for a proxy that is no address, and for certificates that cannot be read.
+pub fn build_for(timeouts: Timeouts, way: &Way) -> Result<Client> {
+    let mut builder = builder(timeouts);
+    if let Some(path) = &way.certificates {
+        builder = builder.tls_backend_preconfigured(tls(roots_and(path)?));
+    }
+    let no_proxy = format!("{THIS_HOST},{}", way.no_proxy.as_deref().unwrap_or_default());
+    let no_proxy = NoProxy::from_string(&no_proxy);
+    type Make = fn(String) -> reqwest::Result<Proxy>;
+    let proxies: [(&Option<String>, &str, Make); 3] = [
+        (&way.http_proxy, "HTTP_PROXY", Proxy::http),
+        (&way.https_proxy, "HTTPS_PROXY", Proxy::https),
+        (&way.all_proxy, "ALL_PROXY", Proxy::all),
+    ];
+    // A proxy that is added counts, whatever was said before.
+    for (proxy, name, make) in proxies {
+        let Some(proxy) = proxy else { continue };
+        // What is wrong may hold a password.
+        let made = make(proxy.clone()).map_err(|_| Error::invalid(format!("{name} is no address of a proxy")))?;
+        builder = builder.proxy(made.no_proxy(no_proxy.clone()));
+    }
+    builder.build().map_err(not_built)
+}
+
+fn roots_and(path: &Path) -> Result<RootCertStore> {
+    let failed = |what: &str| Error::invalid(format!("SSL_CERT_FILE {what}: {}", path.display()));
+    let mut roots = roots();
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| failed("cannot be read").caused_by(error))?;
+    let mut count = 0;
+    for certificate in found {
+        let certificate = certificate.map_err(|error| failed("holds something else than PEM").caused_by(error))?;
+        roots.add(certificate).map_err(|error| failed("holds a certificate that is none").caused_by(error))?;
+        count += 1;
+    }
+    if count == 0 { Err(failed("holds no certificate")) } else { Ok(roots) }
 }
 
 /// Reads the body of `response` as long as it holds at most `limit` bytes.
@@ -70,14 +162,19 @@ pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>> 
     }
 }
 
-static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
-    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+static TLS: LazyLock<ClientConfig> = LazyLock::new(|| tls(roots()));
+
+fn roots() -> RootCertStore {
+    RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned())
+}
+
+fn tls(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth()
-});
+}
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +209,34 @@ mod tests {
             call("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n").await;
         assert_eq!(response.status(), 302);
         assert!(request.contains(&format!("user-agent: {USER_AGENT}\r\n")), "{request}");
+    }
+
+    #[test]
+    fn a_way_is_read_and_what_is_wrong_with_it_is_told() {
+        let read = |variables: &[(&str, &str)]| {
+            Way::read(|asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()))
+        };
+        let way = read(&[("HTTPS_PROXY", " http://p:1 "), ("NO_PROXY", ""), ("SSL_CERT_FILE", "/c")]);
+        assert_eq!((way.https_proxy.as_deref(), &way.http_proxy, &way.no_proxy), (Some("http://p:1"), &None, &None));
+        assert!(!format!("{way:?}").contains("http://p"));
+        assert_eq!(way.certificates, Some(PathBuf::from("/c")));
+        assert_eq!(read(&[("https_proxy", "a"), ("HTTPS_PROXY", "b")]).https_proxy.as_deref(), Some("a"));
+
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, odd) = (folder.path().join("empty"), folder.path().join("odd"));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&odd, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        let trusting = |path: &Path| Way { certificates: Some(path.to_owned()), ..Way::default() };
+        for (way, said) in [
+            (Way { all_proxy: Some("http://user:passw0rd@[".into()), ..Way::default() }, "ALL_PROXY is no address"),
+            (trusting(&folder.path().join("none")), "SSL_CERT_FILE cannot be read"),
+            (trusting(&empty), "SSL_CERT_FILE holds no certificate"),
+            (trusting(&odd), "SSL_CERT_FILE holds a certificate that is none"),
+        ] {
+            let error = build_for(TIMEOUTS, &way).unwrap_err();
+            assert!(error.message().starts_with(said) && !error.detail().contains("passw0rd"), "{}", error.detail());
+        }
+        assert!(build_for(TIMEOUTS, &Way::default()).is_ok());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use molecule_core::{
     Error, Result,
     agent::{self, AgentCard, Delivery, InboundSecret, PlatformClient, PlatformUrl, Settings, TokenStore},
+    http_client::Way,
     id::WorkspaceId,
 };
 use pyo3::{IntoPyObjectExt, prelude::*};
@@ -31,8 +32,9 @@ use crate::{
 pub(crate) struct Agent {
     pub(crate) id: WorkspaceId,
     platform: PlatformUrl,
-    secrets: Secrets,
+    pub(crate) secrets: Secrets,
     card: AgentCard,
+    way: Way,
     timeout: Duration,
     /// For the calls of Python; each heartbeat loop has connections of its own.
     client: PerProcess<PlatformClient>,
@@ -154,7 +156,7 @@ impl Agent {
 
     /// Calls the platform with the secrets of this agent, over connections of its own.
     pub(crate) fn client(&self) -> Result<PlatformClient> {
-        client(&self.platform, self.id, &self.secrets, self.timeout)
+        client(&self.platform, self.id, &self.secrets, &self.way, self.timeout)
     }
 
     fn build(
@@ -173,10 +175,10 @@ impl Agent {
                 Some(token) => TokenStore::supplied_first(&folder, Some(token)),
                 None => TokenStore::file_first(&folder, settings.token.clone()),
             };
-            Secrets { tokens, inbound: InboundSecret::new(&folder) }
+            Secrets { tokens, inbound: InboundSecret::new(&folder), folder }
         };
         let card = settings.card("molecule-agent", &id);
-        Ok(Self { id, platform, secrets, card, timeout, client: PerProcess::new() })
+        Ok(Self { id, platform, secrets, card, way: settings.way, timeout, client: PerProcess::new() })
     }
 
     /// `card` as JSON, or the one that the environment describes.
@@ -195,13 +197,13 @@ impl Agent {
 
 /// A header as frameworks give it.
 #[derive(FromPyObject)]
-enum Header {
+pub(crate) enum Header {
     Text(String),
     Bytes(Vec<u8>),
 }
 
 impl Header {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
@@ -209,9 +211,15 @@ impl Header {
     }
 }
 
-fn client(platform: &PlatformUrl, id: WorkspaceId, secrets: &Secrets, timeout: Duration) -> Result<PlatformClient> {
+fn client(
+    platform: &PlatformUrl,
+    id: WorkspaceId,
+    secrets: &Secrets,
+    way: &Way,
+    timeout: Duration,
+) -> Result<PlatformClient> {
     let client = PlatformClient::new(platform.clone(), id, secrets.tokens.clone(), secrets.inbound.clone())?;
-    Ok(client.with_timeout(timeout))
+    Ok(client.through(way)?.with_timeout(timeout))
 }
 
 async fn register(client: PlatformClient, card: Value, url: Option<String>) -> Result<Option<String>> {

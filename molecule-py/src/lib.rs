@@ -3,6 +3,7 @@
 mod agent;
 mod delivery;
 mod errors;
+mod files;
 mod heartbeat;
 mod logs;
 mod mcp;
@@ -20,6 +21,7 @@ mod _molecule {
     use super::{
         agent::Agent,
         errors::error_table,
+        files::{FileAnswer, Files, Upload},
         heartbeat::{HeartbeatLoop, HeartbeatStatus},
         mcp::{is_mcp_verbose, run_mcp},
         shared::{auth_headers, get_token, redact, refresh_cache, save_token, self_source_headers},

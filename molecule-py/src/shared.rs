@@ -7,7 +7,7 @@ use std::{
 
 use molecule_core::{
     Result,
-    agent::{self, InboundSecret, Settings, TokenStore},
+    agent::{self, InboundSecret, Settings, StateDir, TokenStore},
     id::WorkspaceId,
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
@@ -20,6 +20,7 @@ use crate::errors::raised;
 pub(crate) struct Secrets {
     pub(crate) tokens: TokenStore,
     pub(crate) inbound: InboundSecret,
+    pub(crate) folder: StateDir,
 }
 
 /// What the environment says now. The interpreter is held, so nothing changes it meanwhile.
@@ -37,7 +38,7 @@ pub(crate) fn secrets(settings: &Settings) -> Result<Secrets> {
     }
     let folder = settings.state_dir()?;
     let tokens = TokenStore::file_first(&folder, settings.token.clone());
-    Ok(shared.insert(Secrets { tokens, inbound: InboundSecret::new(&folder) }).clone())
+    Ok(shared.insert(Secrets { tokens, inbound: InboundSecret::new(&folder), folder }).clone())
 }
 
 /// The token of the workspace: the one in the file ``.auth_token``, else ``MOLECULE_WORKSPACE_TOKEN``, else ``None``.

@@ -1,5 +1,6 @@
 """What the tests run against: a real server, and platforms that misbehave."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -31,7 +32,7 @@ def until(what: str, look: Callable[[], Any]) -> Any:
 class Server:
     """A running ``molecule serve`` with its operator's client."""
 
-    def __init__(self, home: Path, *, development: bool = False) -> None:
+    def __init__(self, home: Path, *, development: bool = False, provisioner: str = "none") -> None:
         self.operator = "the-operator-of-these-tests-and-nobody-else"
         environment = {
             "PATH": os.defpath,
@@ -41,7 +42,7 @@ class Server:
         }
         # In development agents on this host are called, and nobody shows a token.
         environment |= {"MOLECULE_ENV": "development"} if development else {"ADMIN_TOKEN": self.operator}
-        arguments = [binary(), "serve", "--listen", "127.0.0.1:0", "--provisioner", "none"]
+        arguments = [binary(), "serve", "--listen", "127.0.0.1:0", "--provisioner", provisioner]
         self.process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.url = ""
@@ -58,9 +59,9 @@ class Server:
             timeout=PATIENCE,
         )
 
-    def create(self, name: str) -> dict[str, str]:
+    def create(self, name: str, **more: object) -> dict[str, str]:
         """A new external workspace, as the variables that its agent is told."""
-        answer = self.http.post("/workspaces", json={"name": name, "external": True})
+        answer = self.http.post("/workspaces", json={"name": name, "external": True, **more})
         assert answer.status_code == 201, answer.text
         connection = answer.json()["connection"]
         return {
@@ -74,6 +75,14 @@ class Server:
         answer = self.http.get(f"/workspaces/{workspace['WORKSPACE_ID']}")
         return "removed" if answer.status_code == 410 else str(answer.json()["status"])
 
+    @contextlib.contextmanager
+    def agent(self, workspace: dict[str, str], folder: Path, *arguments: str) -> Iterator[None]:
+        """``molecule agent`` as the agent of a workspace, online."""
+        environment = {"PATH": os.defpath, "HOME": str(folder), "CONFIGS_DIR": str(folder / "configs"), **workspace}
+        with running([binary(), "agent", "--port", "0", "--log", "off", *arguments], environment):
+            until("the agent is online", lambda: self.status(workspace) == "online")
+            yield
+
     def delete(self, workspace: dict[str, str]) -> None:
         """Removes a workspace for good."""
         answer = self.http.delete(f"/workspaces/{workspace['WORKSPACE_ID']}", params={"confirm": "true"})
@@ -86,6 +95,17 @@ class Server:
         self.process.wait(PATIENCE)
 
 
+@contextlib.contextmanager
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the test."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
 def binary() -> str:
     """The program under test, as ``make`` built it."""
     built = Path(__file__).parents[2] / "molecule"
@@ -96,6 +116,14 @@ def binary() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests; each has workspaces of its own."""
     server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that calls agents on this host."""
+    server = Server(tmp_path_factory.mktemp("open-server"), development=True)
     yield server
     server.stop()
 

@@ -1,20 +1,17 @@
 """The examples of the documentation, word for word."""
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from mcp import ClientSession
 
-from .conftest import PATIENCE, Server, until
+from .conftest import PATIENCE, Server, running, until
 from .test_bridge import drive as drive_at_the_server
 from .test_mcp import COMMAND, TOOLS, call, drive, session, variables
 
@@ -29,27 +26,9 @@ LOOP, ANSWERS = examples("python")
 (CONFIGURATION,) = examples("json")
 
 
-@pytest.fixture(scope="module")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that calls agents on this host."""
-    server = Server(tmp_path_factory.mktemp("server"), development=True)
-    yield server
-    server.stop()
-
-
-@contextlib.contextmanager
-def running(source: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", source], env=environment)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(PATIENCE)
-
-
 def test_the_plain_loop(server: Server, tmp_path: Path) -> None:
     workspace = server.create("plain-loop")
-    with running(LOOP, variables(tmp_path, **workspace)) as process:
+    with running([sys.executable, "-c", LOOP], variables(tmp_path, **workspace)) as process:
         until("it is online", lambda: server.status(workspace) == "online")
         assert process.poll() is None
 
@@ -59,7 +38,7 @@ def test_the_agent_that_answers(open_server: Server, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with running(ANSWERS, variables(tmp_path, PORT=str(port), **workspace)):
+    with running([sys.executable, "-c", ANSWERS], variables(tmp_path, PORT=str(port), **workspace)):
         until("it is online", lambda: open_server.status(workspace) == "online")
         message = {"role": "user", "parts": [{"kind": "text", "text": "Good morning"}]}
         request = {"jsonrpc": "2.0", "id": "1", "method": "message/send", "params": {"message": message}}

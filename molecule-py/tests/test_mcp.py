@@ -195,11 +195,15 @@ def test_without_heartbeat_it_neither_registers_nor_beats(platform: Platform, tm
 
     drive(COMMAND, {**environment, "MOLECULE_MCP_DISABLE_HEARTBEAT": "1"}, test)
     assert not [request for request in platform.requests if request.path.startswith("/registry")]
-    drive(COMMAND, environment, test)
+
+    async def beats(client: ClientSession) -> None:
+        await asyncio.to_thread(until, "the first beat at once", platform.beats)
+
+    drive(COMMAND, environment, beats)
     (registered,) = platform.asked("/registry/register")
     assert registered.body["delivery_mode"] == "poll"
     assert registered.body["agent_card"] == {"name": f"molecule-mcp-{ID[:8]}", "skills": []}
-    (beat, *_) = until("the first beat at once", platform.beats)
+    (beat, *_) = platform.beats()
     assert beat.body == {
         "workspace_id": ID, "error_rate": 0.0, "sample_error": "", "active_tasks": 0, "uptime_seconds": 0,
     }
@@ -240,12 +244,16 @@ def test_peers_are_listed_and_history_and_words_to_the_user_are_kept(server: Ser
         assert f"- listens (ID: {peer['WORKSPACE_ID']}, status: awaiting_agent, role: )" in listed.splitlines()
         assert await call(client, "send_message_to_user", message="Good morning") == "Message sent to user"
         assert await call(client, "chat_history", peer_id=peer["WORKSPACE_ID"]) == "[]"
-        offline = await call(client, "delegate_task", workspace_id=peer["WORKSPACE_ID"], task="Say hello")
-        assert offline == f"Error: workspace {peer['WORKSPACE_ID']} is awaiting_agent"
+        # It asks for its messages, once it is there.
+        kept = await call(client, "delegate_task", workspace_id=peer["WORKSPACE_ID"], task="Say hello")
+        assert kept.startswith("Queued: ")
 
     drive(COMMAND, variables(tmp_path, **workspace), test)
     rows = server.http.get(f"/workspaces/{workspace['WORKSPACE_ID']}/activity").json()
-    assert [row["method"] for row in rows] == ["notify"]
+    # The newest come first: what was said to the peer, and that its reply will come later.
+    assert [row["activity_type"] for row in rows] == ["a2a_receive", "a2a_send", "a2a_receive"]
+    assert rows[0]["summary"].startswith(f"{peer['WORKSPACE_ID']} replied: Queued: ")
+    assert rows[2]["method"] == "notify"
 
 
 def test_files_go_along_with_words_to_the_user(platform: Platform, tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ pub(super) use self::exchange::{Answer, Call, Silence};
 use super::{Beat, BeatOutcome, InboundSecret, PlatformUrl, TokenStore};
 use crate::{
     error::{Error, ErrorKind, Result, Retry},
-    http_client,
+    http_client::{self, Way},
     id::WorkspaceId,
 };
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+const TIMEOUTS: http_client::Timeouts = http_client::Timeouts { connect: TIMEOUT, total: None };
 
 /// How many characters of a refusal are passed on.
 const MESSAGE_LIMIT: usize = 200;
@@ -134,8 +136,17 @@ impl PlatformClient {
     /// # Errors
     /// As [`http_client::build`].
     pub fn new(platform: PlatformUrl, id: WorkspaceId, tokens: TokenStore, inbound: InboundSecret) -> Result<Self> {
-        let http = http_client::build(http_client::Timeouts { connect: TIMEOUT, total: None })?;
+        let http = http_client::build(TIMEOUTS)?;
         Ok(Self { http, platform, id, tokens, inbound, timeout: TIMEOUT })
+    }
+
+    /// Goes this `way` to the platform.
+    ///
+    /// # Errors
+    /// As [`http_client::build_for`].
+    pub fn through(mut self, way: &Way) -> Result<Self> {
+        self.http = http_client::build_for(TIMEOUTS, way)?;
+        Ok(self)
     }
 
     /// Gives up on a call after `timeout` instead of ten seconds.

@@ -8,6 +8,10 @@
 
 mod card;
 mod client;
+#[cfg(any(feature = "server", feature = "files"))]
+pub(crate) mod file_path;
+#[cfg(feature = "files")]
+pub mod files;
 mod headers;
 pub mod heartbeat;
 mod inbound_secret;

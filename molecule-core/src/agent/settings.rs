@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use super::{AgentCard, PlatformUrl, Skill, StateDir};
 use crate::{
     error::{Error, Result},
+    http_client::Way,
     id::WorkspaceId,
 };
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub description: Option<String>,
     /// `MOLECULE_AGENT_SKILLS`: what the agent can be asked for, separated by commas.
     pub skills: Option<String>,
+    /// How its calls leave the network that it runs in.
+    pub way: Way,
 }
 
 impl Settings {
@@ -44,6 +47,7 @@ impl Settings {
             name: given("MOLECULE_AGENT_NAME"),
             description: given("MOLECULE_AGENT_DESCRIPTION"),
             skills: given("MOLECULE_AGENT_SKILLS"),
+            way: Way::read(&variable),
         }
     }
 

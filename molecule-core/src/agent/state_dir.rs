@@ -1,5 +1,7 @@
 //! The folder where an agent keeps what must outlive it.
 
+#[cfg(feature = "files")]
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
@@ -15,6 +17,12 @@ const CONTAINER: &str = "/configs";
 
 /// Where everyone else keeps the state, below the home folder.
 const HOME: &str = ".molecule-workspace";
+
+/// The files in it.
+const TOKEN: &str = ".auth_token";
+const INBOUND: &str = ".platform_inbound_secret";
+#[cfg(any(feature = "mcp", feature = "files"))]
+const CURSOR: &str = ".mcp_inbox_cursor";
 
 /// The folder that holds the secrets of one workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,17 +48,24 @@ impl StateDir {
         &self.path
     }
 
+    /// Whether a file of such a folder that is called `name` is, or is to take the place of, one that is for the agent
+    /// alone.
+    #[cfg(feature = "files")]
+    pub(super) fn is_for_the_agent_alone(name: &OsStr) -> bool {
+        [TOKEN, INBOUND, CURSOR].iter().any(|known| name.as_bytes().starts_with(known.as_bytes()))
+    }
+
     pub(super) fn auth_token(&self) -> SecretFile {
-        SecretFile::new(self.path.join(".auth_token"))
+        SecretFile::new(self.path.join(TOKEN))
     }
 
     pub(super) fn inbound_secret(&self) -> SecretFile {
-        SecretFile::new(self.path.join(".platform_inbound_secret"))
+        SecretFile::new(self.path.join(INBOUND))
     }
 
     #[cfg(feature = "mcp")]
     pub(super) fn inbox_cursor(&self) -> SecretFile {
-        SecretFile::new(self.path.join(".mcp_inbox_cursor"))
+        SecretFile::new(self.path.join(CURSOR))
     }
 
     fn resolve_among(explicit: Option<&Path>, container: &Path, home: Option<&Path>) -> Result<Self> {

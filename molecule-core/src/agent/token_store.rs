@@ -109,6 +109,13 @@ impl TokenStore {
         Ok(other)
     }
 
+    /// The token in the file where that is another one than `token`: it is not used for that alone.
+    #[cfg(feature = "files")]
+    pub(super) fn kept_beside(&self, token: Option<&SecretString>) -> Result<Option<SecretString>> {
+        let is_other = |kept: &SecretString| token.is_none_or(|token| token.expose_secret() != kept.expose_secret());
+        Ok(self.0.file.read()?.filter(is_other))
+    }
+
     fn new(folder: &StateDir, supplied: Option<SecretString>, order: Order) -> Self {
         let state = Mutex::new(State { current: None, supplied: trimmed(supplied) });
         Self(Arc::new(Shared { file: folder.auth_token(), order, state }))

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, ErrorKind},
     events::EventKind,
     id::WorkspaceId,
+    tools::reply::{self, Reply},
 };
 
 /// How much of a reply its summary shows, and how much listeners are told, in characters.
@@ -47,12 +48,9 @@ impl Outcome {
 
     /// What an answer that came means, `raw` being its text.
     pub(crate) fn of_reply(body: &Value, raw: &[u8]) -> Self {
-        match body.get("error").filter(|error| !error.is_null()) {
-            Some(error) => {
-                let said = error["message"].as_str().or(error.as_str());
-                Self::Failed(said.map_or_else(|| error.to_string(), str::to_owned))
-            }
-            None => Self::Completed(
+        match reply::read(body) {
+            Reply::Error(why) => Self::Failed(why),
+            Reply::Text(_) | Reply::Queued => Self::Completed(
                 reply_text(body).map_or_else(|| String::from_utf8_lossy(raw).into_owned(), str::to_owned),
             ),
         }
@@ -156,6 +154,10 @@ mod tests {
             (answer(200, r#"{"result":{"artifacts":[{"parts":[]},{"parts":[{"text":"b"}]}]}}"#), completed("b")),
             (answer(200, r#"{"result":{"message":{"parts":[{"text":"c"}]}}}"#), completed("c")),
             (answer(200, r#"{"result":{"task":{"artifacts":[{"parts":[{"text":"d"}]}]}}}"#), completed("d")),
+            (
+                answer(200, r#"{"result":{"status":{"state":"failed","message":{"parts":[{"text":"e"}]}}}}"#),
+                failed("the task is failed: e"),
+            ),
             (answer(200, r#"{"result":5}"#), completed(r#"{"result":5}"#)),
             (answer(200, "plain"), completed("plain")),
             (answer(200, r#"{"error":{"code":-1,"message":"no model"}}"#), failed("no model")),

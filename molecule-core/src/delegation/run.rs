@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     events::{Event, EventKind},
     id::WorkspaceId,
+    tools::newer,
 };
 
 impl ControlPlane {
@@ -91,16 +92,27 @@ impl ControlPlane {
     }
 
     async fn hand_over(&self, source: WorkspaceId, target: WorkspaceId, id: &str, task: &str) -> Result<Answer, Error> {
+        let metadata = json!({"delegation_id": id});
+        let call = |request: Value, protocol: Option<&str>| Call {
+            target,
+            sender: Sender::Workspace(source),
+            body: Bytes::from(request.to_string()),
+            protocol: protocol.map(str::to_owned),
+            deadline: None,
+        };
         let message = json!({
             "role": "user",
             "messageId": id,
             "parts": [{"type": "text", "text": task}],
-            "metadata": {"delegation_id": id},
+            "metadata": metadata,
         });
         let request = json!({"method": "message/send", "params": {"message": message}});
-        let body = Bytes::from(request.to_string());
-        self.call_or_keep(Call { target, sender: Sender::Workspace(source), body, protocol: None, deadline: None })
-            .await
+        let called = self.call_or_keep(call(request, None)).await;
+        let said = |answer: &Answer| serde_json::from_slice(&answer.body).unwrap_or_default();
+        if !called.as_ref().is_ok_and(|answer| newer::is_wanted(&said(answer))) {
+            return called;
+        }
+        self.call_or_keep(call(newer::request(id, task, Some(metadata)), Some(newer::VERSION))).await
     }
 
     /// Keeps what became of a delegation that was on its way.

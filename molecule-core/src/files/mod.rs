@@ -1,6 +1,5 @@
 //! Files on their way to an agent and back: streamed, never held as a whole.
 
-pub(crate) mod path;
 mod stream;
 
 use std::{fmt, time::Duration};
@@ -13,6 +12,7 @@ use url::Url;
 
 use self::stream::{Begun, Counted};
 use crate::{
+    agent::file_path,
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
@@ -121,7 +121,7 @@ impl ControlPlane {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a path that may not be asked for; otherwise as [`ControlPlane::upload`].
     pub async fn download(&self, id: WorkspaceId, path: &str) -> Result<Passed> {
-        path::check(path)?;
+        file_path::check(path)?;
         let workspace = self.reachable(id).await?;
         let url = address(&workspace.url, "/internal/file/read", &[("path", path)])?;
         let client = self.client_for(&workspace).await?;

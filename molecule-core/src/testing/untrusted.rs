@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     a2a::{Told, normalise},
-    files,
+    agent::file_path,
     identity::{bearer, offered_bearer},
     net::{Names, Policy, Resolver, check_as_written, check_url},
     provisioner::{FilePath, image_ref},
@@ -156,7 +156,7 @@ pub fn events(body: &[u8]) {
 
 /// A path that is taken stays below where it is put.
 pub fn path(text: &str) {
-    if files::path::check(text).is_ok() {
+    if file_path::check(text).is_ok() {
         let parts: Vec<&str> = text.split('/').skip(1).collect();
         let plain = parts.iter().all(|part| !part.is_empty() && !matches!(*part, "." | ".."));
         let below = matches!(parts.first(), Some(&("configs" | "workspace" | "home" | "plugins")));

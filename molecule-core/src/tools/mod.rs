@@ -8,6 +8,7 @@ mod arguments;
 #[cfg(feature = "server")]
 mod bridge;
 mod definitions;
+pub(crate) mod newer;
 pub(crate) mod reply;
 
 pub(crate) use self::arguments::Arguments;

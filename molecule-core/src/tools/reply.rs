@@ -31,6 +31,8 @@ pub(crate) fn read(answer: &Value) -> Reply {
         return Reply::Error(said.map_or_else(|| error.to_string(), str::to_owned));
     }
     let result = answer.get("result").unwrap_or(answer);
+    // The newer protocol says what kind of result it is by a member around it.
+    let result = ["message", "task"].iter().find_map(|kind| result.get(kind)).unwrap_or(result);
     let is_queued = |value: &Value| {
         value.get("queued") == Some(&Value::Bool(true)) || value.get("status").is_some_and(|status| status == "queued")
     };
@@ -97,6 +99,15 @@ mod tests {
             (
                 json!({"result": {"parts": [], "artifacts": [{"parts": []}, {"parts": [{"kind": "text", "text": "a"}]}]}}),
                 text("a"),
+            ),
+            (json!({"result": {"message": {"role": "ROLE_AGENT", "parts": [{"text": "a"}]}}}), text("a")),
+            (
+                json!({"result": {"task": {"status": {"state": "TASK_STATE_COMPLETED"}, "artifacts": [{"parts": [{"text": "a"}]}]}}}),
+                text("a"),
+            ),
+            (
+                json!({"result": {"task": {"status": {"state": "TASK_STATE_FAILED", "message": {"parts": [{"text": "a"}]}}}}}),
+                error("the task is TASK_STATE_FAILED: a"),
             ),
             (json!({"result": "plain"}), text("plain")),
             (json!({"result": {}}), text("(the agent answered without a text: {})")),

@@ -2,17 +2,21 @@
 //!
 //! It is the smallest agent that keeps every promise of one, and what the image for tests runs.
 
+mod files;
 mod membership;
 mod rpc;
 mod server;
 mod settings;
+mod transcript;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use axum::Router;
 use molecule_core::{
-    agent::{HeartbeatLoop, InboundSecret, PlatformClient, Program, TokenStore},
+    agent::{HeartbeatLoop, InboundSecret, PlatformClient, Program, TokenStore, files::Files},
     clock::SystemEntropy,
     error::{Error, ErrorKind, Result},
+    http_client::Way,
 };
 use tokio::{
     net::TcpListener,
@@ -23,7 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::settings::AgentArgs;
 use self::{server::Agent, settings::Settings};
-use crate::logging::{self, LogFormat};
+use crate::{
+    logging::{self, LogFormat},
+    paths,
+};
 
 /// How long requests in flight may take once the agent was told to stop; engines kill after ten seconds.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -53,9 +60,11 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
 
     let tokens = TokenStore::supplied_first(&settings.state, settings.token);
     let inbound = InboundSecret::new(&settings.state);
-    let client = PlatformClient::new(settings.platform_url, settings.workspace_id, tokens, inbound)?
-        .with_timeout(settings.platform_timeout);
     let entropy = Arc::new(SystemEntropy);
+    let files = Files::new(&settings.state, settings.files_root, inbound.clone(), tokens.clone(), entropy.clone());
+    let client = PlatformClient::new(settings.platform_url, settings.workspace_id, tokens, inbound)?
+        .through(&Way::read(paths::environment))?
+        .with_timeout(settings.platform_timeout);
     let agent = Agent::new(server::card(settings.name, url.clone()), entropy.clone());
     tracing::info!(workspace.id = %settings.workspace_id, url, state = %settings.state.path().display(), "agent listens");
 
@@ -75,7 +84,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         }
     };
     let serve = async {
-        let result = serve(listener, &agent, &stop).await;
+        let result = serve(listener, server::router(agent.clone(), files), &stop).await;
         stop.cancel();
         result
     };
@@ -83,9 +92,8 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     served
 }
 
-async fn serve(listener: TcpListener, agent: &Agent, stop: &CancellationToken) -> Result<()> {
-    let served =
-        axum::serve(listener, server::router(agent.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+async fn serve(listener: TcpListener, router: Router, stop: &CancellationToken) -> Result<()> {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let time_is_up = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;

@@ -18,12 +18,12 @@ use axum::{
     routing::{get, post},
 };
 use molecule_core::{
-    agent::{AgentCard, Beat, CardCapabilities, PROTOCOL_VERSION, RuntimeMetadata, Skill},
+    agent::{AgentCard, Beat, CardCapabilities, PROTOCOL_VERSION, RuntimeMetadata, Skill, files::Files},
     clock::{Entropy, random_uuid},
 };
 use serde_json::json;
 
-use super::rpc;
+use super::{files, rpc, transcript::Transcript};
 
 /// The longest message that is read.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -45,12 +45,13 @@ pub(super) struct Agent {
     card: Arc<AgentCard>,
     /// How many messages are being answered.
     active: Arc<AtomicU32>,
+    transcript: Transcript,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Agent {
     pub(super) fn new(card: AgentCard, entropy: Arc<dyn Entropy>) -> Self {
-        Self { card: Arc::new(card), active: Arc::default(), entropy }
+        Self { card: Arc::new(card), active: Arc::default(), transcript: Transcript::default(), entropy }
     }
 
     pub(super) fn card(&self) -> &AgentCard {
@@ -94,13 +95,14 @@ pub(super) fn card(name: String, url: String) -> AgentCard {
     }
 }
 
-/// The routes of `agent`.
-pub(super) fn router(agent: Agent) -> Router {
+/// The routes of `agent`, whose workspace has `files`.
+pub(super) fn router(agent: Agent, files: Files) -> Router {
     Router::new()
         .route("/", post(message).layer(middleware::from_fn_with_state(agent.clone(), count)))
         .route("/.well-known/agent-card.json", get(show_card))
         .route("/.well-known/agent.json", get(show_card))
         .route("/health", get(health))
+        .merge(files::router(files, agent.transcript.clone()))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(agent)
@@ -112,6 +114,11 @@ async fn message(State(agent): State<Agent>, body: Result<Bytes, BytesRejection>
         Err(rejection) => return error(rejection.status(), &rejection.body_text()),
     };
     let answer = rpc::answer(&body, || random_uuid(agent.entropy.as_ref()).to_string());
+    if let Some(said) = answer.as_ref().and_then(|answer| answer.pointer("/result/parts/0/text")?.as_str()) {
+        for role in ["user", "agent"] {
+            agent.transcript.add(role, said);
+        }
+    }
     tracing::info!(bytes = body.len(), error.code = answer.as_ref().and_then(code), "answered a message");
     match answer {
         Some(answer) => Json(answer).into_response(),

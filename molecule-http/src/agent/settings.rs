@@ -4,7 +4,7 @@ use std::{convert::Infallible, fs, path::PathBuf, time::Duration};
 
 use clap::Args;
 use molecule_core::{
-    agent::{PlatformUrl, StateDir, heartbeat::LONGEST_INTERVAL},
+    agent::{PlatformUrl, StateDir, files::Files, heartbeat::LONGEST_INTERVAL},
     error::{Error, Result},
     id::WorkspaceId,
 };
@@ -42,6 +42,11 @@ pub(crate) struct AgentArgs {
     )]
     token: Option<SecretString>,
 
+    /// The folder that holds `workspace`, `configs`, `home` and `plugins`, whose files are sent and read [default: the one
+    /// around the folder of the secrets where that is called `configs` and `workspace` lies beside it, else /]
+    #[arg(long, value_name = "DIR")]
+    files_root: Option<PathBuf>,
+
     /// Where the platform reaches this agent [default: http://HOST:PORT, with the listen host or the name of this host]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -74,6 +79,7 @@ pub(super) struct Settings {
     pub(super) port: u16,
     pub(super) listen_host: String,
     pub(super) state: StateDir,
+    pub(super) files_root: PathBuf,
     pub(super) token: Option<SecretString>,
     pub(super) name: String,
     pub(super) heartbeat_interval: Duration,
@@ -112,13 +118,15 @@ impl TryFrom<AgentArgs> for Settings {
         let workspace_id: WorkspaceId = workspace_id
             .parse()
             .map_err(|error: Error| error.with_message(format!("WORKSPACE_ID is not a UUID: {workspace_id:?}")))?;
+        let state = StateDir::resolve(not_empty(args.configs_dir).as_deref(), not_empty(args.home).as_deref())?;
         let interval = args.heartbeat_interval_ms.map_or(LONGEST_INTERVAL, Duration::from_millis);
         Ok(Self {
             workspace_id,
             platform_url: platform_url.parse()?,
             port: args.port,
             listen_host: args.listen_host,
-            state: StateDir::resolve(not_empty(args.configs_dir).as_deref(), not_empty(args.home).as_deref())?,
+            files_root: not_empty(args.files_root).unwrap_or_else(|| Files::root_beside(&state)),
+            state,
             token: args.token,
             name: given(args.name).unwrap_or_else(|| format!("molecule-agent-{}", &workspace_id.to_string()[..8])),
             heartbeat_interval: interval,

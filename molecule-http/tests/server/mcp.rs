@@ -139,3 +139,28 @@ async fn where_gates_are_open_tools_still_ask_for_a_bearer() {
     let reply = server.ask(Method::POST, &format!("/workspaces/{id}/mcp"), &[], &ping().to_string()).await;
     assert_eq!((reply.status, reply.error()), (401, "missing bearer token".to_owned()));
 }
+
+#[tokio::test]
+async fn a_stream_is_kept_alive_and_takes_a_place_for_listeners() {
+    let server = Setup::none().env("MOLECULE_LISTENER_PING_MS", "300").start().await;
+    let (id, token) = server.create_external("one", None).await;
+    let url = format!("{}/workspaces/{id}/mcp/stream", server.url());
+    let http = http_client::build(Timeouts { connect: PATIENCE, total: None }).unwrap();
+    let open = async || http.get(&url).bearer_auth(&token).send().await.unwrap();
+
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        streams.push(open().await);
+    }
+    let full = open().await;
+    assert_eq!(full.status(), 429);
+    assert_eq!(full.json::<Value>().await.unwrap()["error"], "too many listeners for this workspace");
+    let mut first = streams.remove(0);
+    drop(streams);
+    let mut heard = String::new();
+    while !heard.ends_with(": ping\n\n: ping\n\n") {
+        let chunk = timeout(PATIENCE, first.chunk()).await.unwrap().unwrap().expect("it goes on");
+        heard.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert_eq!(heard, format!("event: endpoint\ndata: /workspaces/{id}/mcp\n\n: ping\n\n: ping\n\n"));
+}

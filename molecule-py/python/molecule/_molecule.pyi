@@ -7,8 +7,11 @@ from typing_extensions import Self
 
 __all__ = [
     "Agent",
+    "FileAnswer",
+    "Files",
     "HeartbeatLoop",
     "HeartbeatStatus",
+    "Upload",
     "__version__",
     "auth_headers",
     "error_table",
@@ -55,8 +58,11 @@ def error_table() -> list[tuple[str, str, str]]:
 def is_mcp_verbose() -> bool:
     """Whether ``molecule-mcp`` is to log what happens and not only what is wrong."""
 
-def run_mcp() -> tuple[int, str]:
-    """Runs ``molecule-mcp`` until its client is gone, and returns the exit code and what there is to say about it."""
+def run_mcp(tools_alone: bool) -> tuple[int, str]:
+    """Runs ``molecule-mcp`` until its client is gone, and returns the exit code and what there is to say about it.
+
+    With ``tools_alone`` it neither registers nor beats, and has no inbox.
+    """
 
 @final
 class Agent:
@@ -123,6 +129,52 @@ class Agent:
 
     def save_inbound_secret(self, secret: str) -> None:
         """Keeps the secret that the platform proves itself with; loops and ``register()`` do so by themselves."""
+
+@final
+class Files:
+    """The files of one workspace: what is sent to it, and what is read of it. ``molecule.files`` serves them."""
+
+    def __new__(cls, agent: Agent, *, root: str | PathLike[str] | None = None) -> Self: ...
+    def upload(
+        self, authorization: str | bytes | None, content_type: str | None, content_length: int | None
+    ) -> Upload:
+        """Begins to take in a form with files."""
+
+    def read(self, authorization: str | bytes | None, path: str) -> FileAnswer:
+        """Opens a file by the path that the workspace knows it by."""
+
+    def transcript_page(
+        self, authorization: str | bytes | None, since: str | None, limit: str | None
+    ) -> tuple[int, int] | FileAnswer:
+        """From which line on, and how many lines of the transcript to show; an answer where that is refused."""
+
+@final
+class Upload:
+    """A form with files on its way in. One that is not finished is not kept."""
+
+    def write(self, piece: bytes) -> bool:
+        """Passes on a piece of the form, and says whether more is wanted."""
+
+    def finish(self) -> FileAnswer:
+        """The answer, once the form is at its end."""
+
+@final
+class FileAnswer:
+    """What to answer."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers, as ASGI has them."""
+
+    def next(self) -> bytes | None:
+        """The next piece of the body; ``None`` at its end.
+
+        Raises ``MoleculeError`` where a file turns out shorter than it was.
+        """
 
 @final
 class HeartbeatStatus:

@@ -39,6 +39,8 @@ pub(in crate::agent) struct Call<'a> {
     pub(in crate::agent) timeout: Duration,
     /// How long the platform itself is to wait for another agent: after that it answers that the message is kept.
     pub(in crate::agent) patience: Option<Duration>,
+    /// The version of A2A that is spoken, where that has to be said.
+    pub(in crate::agent) protocol: Option<&'a str>,
     /// The longest answer that is looked at.
     pub(in crate::agent) limit: usize,
 }
@@ -55,6 +57,7 @@ impl<'a> Call<'a> {
             is_own: false,
             timeout: TIMEOUT,
             patience: None,
+            protocol: None,
             limit: BODY_LIMIT,
         }
     }
@@ -160,6 +163,9 @@ impl PlatformClient {
         let mut request = self.http.request(call.method.clone(), url).timeout(call.timeout).headers(headers?);
         if let Some(patience) = call.patience {
             request = request.header("x-timeout", patience.as_secs());
+        }
+        if let Some(version) = call.protocol {
+            request = request.header("a2a-version", version);
         }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, call.content_type).body(body.clone());

@@ -6,13 +6,16 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::tools::{Tools, get, post, start};
+use super::{
+    report,
+    tools::{Tools, get, post, start},
+};
 use crate::{
     agent::client::{Answer, Call, text},
     clock::{Entropy, random_uuid},
     id::WorkspaceId,
     tools::{
-        Arguments,
+        Arguments, newer,
         reply::{self, Reply},
     },
 };
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(280);
 /// How long all tries may take together.
 const TOTAL: Duration = Duration::from_secs(600);
 
+/// How long to wait until an agent that is being woken up is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// How often a message is sent when the platform is not reached.
 const TRIES: u32 = 5;
 
@@ -38,6 +44,14 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let (id, task) = (arguments.workspace("workspace_id")?, arguments.text("task")?);
     let Some(id) = id.filter(|_| !task.is_empty()) else { return Err(BOTH.into()) };
     let name = find(tools, &id).await?;
+    // Whoever reads the log of this workspace sees both sides of the conversation.
+    let (said, ()) = tokio::join!(ask(tools, &id, &name, task), report::sent(tools, &id, &name, task));
+    report::answered(tools, &id, &name, &said).await;
+    said
+}
+
+/// Sends `task` to workspace `id`, and gives what its agent replies.
+async fn ask(tools: &Tools, id: &WorkspaceId, name: &str, task: &str) -> Result<String, String> {
     let path = format!("/workspaces/{id}/a2a");
     // One id for all tries.
     let message_id = random_uuid(tools.entropy.as_ref()).to_string();
@@ -51,7 +65,15 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
             tools.client.platform().endpoint(&path)
         )
     };
-    let answer = match send(tools, &call).await {
+    let wants_newer = |answer: &Answer| answer.json().is_some_and(|said| newer::is_wanted(&said));
+    let sent = match send(tools, &call).await {
+        Ok(answer) if wants_newer(&answer) => {
+            let request = newer::request(&message_id, task, None).to_string().into_bytes();
+            send(tools, &Call { body: Some(request), protocol: Some(newer::VERSION), ..call }).await
+        }
+        sent => sent,
+    };
+    let answer = match sent {
         Ok(answer) => answer,
         Err(Unsent::Tried(reason)) => return Err(failed("Unreachable", &reason)),
         Err(Unsent::PerhapsSent(reason)) => {
@@ -120,7 +142,10 @@ async fn find(tools: &Tools, id: &WorkspaceId) -> Result<String, String> {
         StatusCode::OK => {}
         StatusCode::SERVICE_UNAVAILABLE => {
             let status = text(&object, "status").unwrap_or("offline");
-            return Err(format!("Error: workspace {id} is {status}"));
+            // A message wakes the first two, and is kept for the last where that asks for its messages.
+            if !matches!(status, "hibernated" | "hibernating" | "awaiting_agent") {
+                return Err(format!("Error: workspace {id} is {status}"));
+            }
         }
         StatusCode::UNAUTHORIZED => {
             return Err("Error: the platform rejected the token of this workspace (HTTP 401): it may be revoked".into());
@@ -141,13 +166,22 @@ enum Unsent {
     PerhapsSent(String),
 }
 
-/// Sends `call`, again as long as nothing reached the platform: what did is not sent twice.
+/// Sends `call`, again as long as the agent is being woken up, or nothing reached the platform: what did reach an agent is
+/// not sent twice.
 async fn send(tools: &Tools, call: &Call<'_>) -> Result<Answer, Unsent> {
     let deadline = Instant::now() + TOTAL;
     let mut tries = 1;
+    let mut is_waking = false;
     loop {
         let silence = match tools.client.exchange(call).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                is_waking = wakes(&answer, is_waking);
+                if !is_waking || Instant::now() + LOOK_AGAIN >= deadline {
+                    return Ok(answer);
+                }
+                sleep(LOOK_AGAIN).await;
+                continue;
+            }
             Err(silence) => silence,
         };
         if !silence.was_not_sent {
@@ -162,10 +196,78 @@ async fn send(tools: &Tools, call: &Call<'_>) -> Result<Answer, Unsent> {
     }
 }
 
+/// Whether `answer` says that the agent is being woken up, or, once `before` one did, that it is not up yet.
+fn wakes(answer: &Answer, before: bool) -> bool {
+    let object = answer.object().unwrap_or_default();
+    let is_not_up = || object.get("status").is_some_and(|status| status == "provisioning");
+    answer.status == StatusCode::SERVICE_UNAVAILABLE
+        && (object.get("waking").is_some_and(|waking| waking == true) || before && is_not_up())
+}
+
 /// One second, then twice as long each time, a quarter to either side.
 fn pause(tries: u32, entropy: &Arc<dyn Entropy>) -> Duration {
     let mut byte = [0];
     entropy.fill(&mut byte);
     let spread = 0.75 + 0.5 * f64::from(byte[0]) / f64::from(u8::MAX);
     Duration::from_secs(1 << (tries - 1).min(3)).mul_f64(spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Method;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+    use crate::{
+        agent::{InboundSecret, PlatformClient, StateDir, TokenStore},
+        clock::SystemEntropy,
+    };
+
+    fn tools(platform: &str) -> (tempfile::TempDir, Tools) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = StateDir::resolve(Some(root.path()), None).unwrap();
+        let tokens = TokenStore::supplied_first(&folder, Some("t0ken".into()));
+        let id = "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().unwrap();
+        let client = PlatformClient::new(platform.parse().unwrap(), id, tokens, InboundSecret::new(&folder)).unwrap();
+        let secrets = folder.path().to_owned();
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        (root, Tools { client, entropy, inbox: None, folders: Vec::new(), secrets })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_reached_nobody_is_sent_five_times_with_longer_and_longer_pauses() {
+        // A port that was free a moment ago.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_root, tools) = tools(&format!("http://{}", listener.local_addr().unwrap()));
+        drop(listener);
+        let started = Instant::now();
+        let Err(Unsent::Tried(reason)) = send(&tools, &Call::to(Method::POST, "/")).await else {
+            panic!("it was sent")
+        };
+        assert!(reason.ends_with(" (tried 5 times)"), "{reason}");
+        let (least, most) = (Duration::from_millis(11_250), Duration::from_millis(18_800));
+        assert!((least..most).contains(&started.elapsed()), "1 + 2 + 4 + 8 s, a quarter to either side");
+    }
+
+    #[tokio::test]
+    async fn what_may_have_arrived_is_not_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_root, tools) = tools(&format!("http://{}", listener.local_addr().unwrap()));
+        let hang_up = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+        };
+        let call = Call::to(Method::POST, "/");
+        let (sent, ()) = tokio::join!(send(&tools, &call), hang_up);
+        assert!(matches!(sent, Err(Unsent::PerhapsSent(_))));
+    }
+
+    #[test]
+    fn pauses_grow_up_to_eight_seconds() {
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        for (tries, seconds) in [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (9, 8.0)] {
+            let pause = pause(tries, &entropy).as_secs_f64();
+            assert!((0.75 * seconds..=1.25 * seconds).contains(&pause), "{tries}: {pause}");
+        }
+    }
 }

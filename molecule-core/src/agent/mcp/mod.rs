@@ -9,6 +9,7 @@ mod inbox;
 mod options;
 mod poller;
 mod push;
+mod report;
 mod server;
 mod stdio;
 mod tools;
@@ -69,7 +70,8 @@ where
     let tokens = TokenStore::supplied_first(&folder, settings.token.clone());
     // Each thread has connections of its own; the secrets are the same.
     let secret = InboundSecret::new(&folder);
-    let connect = || PlatformClient::new(settings.platform_url()?, id, tokens.clone(), secret.clone());
+    let connect =
+        || PlatformClient::new(settings.platform_url()?, id, tokens.clone(), secret.clone())?.through(&settings.way);
     let client = connect()?;
     if !options.no_heartbeat {
         let outcome = client.register(&settings.card("molecule-mcp", &id), &Delivery::Poll).await;
