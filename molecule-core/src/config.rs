@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{identity::SessionSource, net::Policy, templates::Templates};
+use crate::{audit::AuditKey, identity::SessionSource, net::Policy, templates::Templates};
 
 /// How a control plane behaves. [`Default`] is what a server on this host's loopback uses.
 #[derive(Debug, Clone)]
@@ -77,6 +77,8 @@ pub struct Config {
     pub delegation_retry: Duration,
     /// How long an agent that hands over a task with a tool waits for the reply before it is told to ask later.
     pub tool_patience: Duration,
+    /// What the ledger of agents is signed with, if anything.
+    pub audit_key: Option<AuditKey>,
     /// How long the activity log is kept.
     pub activity_retention: Duration,
     /// How often what is older is deleted.
@@ -123,6 +125,7 @@ impl Default for Config {
             queue_lease: Duration::from_secs(120),
             delegation_retry: Duration::from_secs(8),
             tool_patience: Duration::from_secs(30),
+            audit_key: None,
             activity_retention: Duration::from_secs(7 * 24 * 60 * 60),
             activity_tick: Duration::from_secs(6 * 60 * 60),
             delete_budget: Duration::from_secs(30),

@@ -107,6 +107,10 @@ id! {
     TokenId, "token ID"
 }
 id! {
+    /// Names what the operator tells agents.
+    InstructionId, "instruction ID"
+}
+id! {
     /// Names a recorded event.
     EventId, "event ID"
 }

@@ -1,6 +1,6 @@
 //! What agents did: a log for each workspace that agents report to, the control plane writes, and clients page through.
 
-mod query;
+pub(crate) mod query;
 mod report;
 mod retention;
 

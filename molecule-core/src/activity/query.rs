@@ -80,6 +80,20 @@ fn at_year(year: i32) -> DateTime<Utc> {
     chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default().and_hms_opt(0, 0, 0).unwrap_or_default().and_utc()
 }
 
+/// The times that both databases keep in order.
+pub(crate) fn all_time() -> (DateTime<Utc>, DateTime<Utc>) {
+    (at_year(FIRST_YEAR), at_year(LAST_YEAR))
+}
+
+/// `time` up to the next microsecond, within the times that are kept in order: rows have no finer time, and those before
+/// that microsecond are those before `time`.
+pub(crate) fn micros_up(time: DateTime<Utc>) -> DateTime<Utc> {
+    let micro = TimeDelta::microseconds(1);
+    let cut = time.duration_trunc(micro).unwrap_or(time);
+    let time = if cut < time { cut + micro } else { time };
+    time.clamp(at_year(FIRST_YEAR), at_year(LAST_YEAR))
+}
+
 /// The place before every row of `time`.
 fn start_of(time: DateTime<Utc>) -> (DateTime<Utc>, ActivityId) {
     (time, ActivityId::from_uuid(Uuid::nil()))
@@ -96,12 +110,7 @@ impl ActivityQuery {
                 let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
                     Error::invalid("before_ts must be an RFC3339 timestamp (e.g. 2026-05-01T00:00:00Z)")
                 })?;
-                // Up to the next microsecond: rows have no finer time, and the one at that microsecond is before it.
-                let micro = TimeDelta::microseconds(1);
-                let time = time.to_utc();
-                let cut = time.duration_trunc(micro).unwrap_or(time);
-                let time = if cut < time { cut + micro } else { time };
-                time.clamp(at_year(FIRST_YEAR), at_year(LAST_YEAR))
+                micros_up(time.to_utc())
             }
         };
         let since = match given(&self.since_secs) {
@@ -141,7 +150,7 @@ impl ActivityQuery {
 }
 
 /// `text` as a number from 1 to `most`; `default` where it is none.
-fn limit(text: &str, default: u32, most: u32) -> u32 {
+pub(crate) fn limit(text: &str, default: u32, most: u32) -> u32 {
     match text.trim().parse::<i64>() {
         Ok(number) if number > 0 => u32::try_from(number).unwrap_or(most).min(most),
         _ => default,

@@ -6,6 +6,7 @@
 pub(crate) mod activity;
 mod agents;
 mod approvals;
+mod audit;
 mod checkpoints;
 mod claim;
 pub(crate) mod clean;
@@ -13,6 +14,7 @@ mod configuration;
 mod delegations;
 mod events;
 mod inbound_secrets;
+mod instructions;
 mod lifecycle;
 pub(crate) mod machines;
 mod memories;
@@ -63,6 +65,7 @@ pub use self::{
 pub(crate) use self::{
     agents::NewAgent,
     approvals::Verdict,
+    audit::AuditRow,
     delegations::Begun,
     memories::MemoryQuery,
     memory::Condition,
@@ -331,6 +334,8 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (20, "months_and_peers", include_str!("../../migrations/sqlite/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/sqlite/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/sqlite/0022_machines.sql")),
+    (24, "audit", include_str!("../../migrations/sqlite/0024_audit.sql")),
+    (25, "instructions", include_str!("../../migrations/sqlite/0025_instructions.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -351,6 +356,8 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (20, "months_and_peers", include_str!("../../migrations/postgres/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/postgres/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/postgres/0022_machines.sql")),
+    (24, "audit", include_str!("../../migrations/postgres/0024_audit.sql")),
+    (25, "instructions", include_str!("../../migrations/postgres/0025_instructions.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {
@@ -410,10 +417,12 @@ pub mod gate {
             ("activity", super::activity::STATEMENTS),
             ("agents", super::agents::STATEMENTS),
             ("approvals", super::approvals::STATEMENTS),
+            ("audit", super::audit::STATEMENTS),
             ("checkpoints", super::checkpoints::STATEMENTS),
             ("configuration", super::configuration::STATEMENTS),
             ("events", super::events::STATEMENTS),
             ("inbound_secrets", super::inbound_secrets::STATEMENTS),
+            ("instructions", super::instructions::STATEMENTS),
             ("lifecycle", super::lifecycle::STATEMENTS),
             ("machines", super::machines::STATEMENTS),
             ("org_tokens", super::org_tokens::STATEMENTS),
@@ -541,6 +550,13 @@ pub(crate) mod suite_access {
         let id = random_uuid(&SystemEntropy);
         on_pool!(&store.write, |p| sqlx::query(sql).bind(id).bind(kind).bind(of).bind(at).execute(p).await.map(drop))
             .expect("the event can be recorded");
+    }
+
+    /// Changes what is kept as somebody with a console does.
+    pub(crate) async fn run(store: &Store, sql: &str) {
+        let run: sqlx::Result<()> =
+            on_pool!(&store.write, |p| sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(p).await.map(drop));
+        run.expect("the statement runs");
     }
 
     /// When the database says that a token was used last.

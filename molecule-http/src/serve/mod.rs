@@ -331,6 +331,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         queue_lease: settings.queue_lease.unwrap_or(default.queue_lease),
         a2a_idle: settings.a2a_idle.unwrap_or(default.a2a_idle),
         event_retention: settings.event_retention,
+        audit_key: settings.audit_key.clone(),
         activity_retention: settings.activity_retention.unwrap_or(default.activity_retention),
         activity_tick: settings.activity_tick.unwrap_or(default.activity_tick),
         image_tick: settings.docker.watches_images().then_some(IMAGE_TICK),

@@ -8,7 +8,7 @@ use axum::{
 };
 use molecule_core::{
     Error,
-    id::{ApprovalId, MemoryId, QueueId, ScheduleId, TokenId, WorkspaceId},
+    id::{ApprovalId, InstructionId, MemoryId, QueueId, ScheduleId, TokenId, WorkspaceId},
     provisioner::FilePath,
 };
 
@@ -39,6 +39,7 @@ macro_rules! in_path {
 in_path! {
     WorkspaceId = "id", Error::invalid("invalid workspace ID");
     ApprovalId = "approval_id";
+    InstructionId = "instruction_id";
     MemoryId = "memory_id";
     ScheduleId = "schedule_id";
     TokenId = "token_id";

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use molecule_core::{Error, net::Policy, secrets::Cipher};
+use molecule_core::{Error, audit::AuditKey, net::Policy, secrets::Cipher};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -81,6 +81,10 @@ pub(crate) struct ServeArgs {
     /// Keys that secrets may have been encrypted with before, separated by commas.
     #[arg(env = "SECRETS_ENCRYPTION_OLD_KEYS", long, hide = true, hide_env_values = true, value_delimiter = ',')]
     secrets_encryption_old_keys: Vec<SecretString>,
+
+    /// What the ledger of agents is signed with.
+    #[arg(env = "AUDIT_LEDGER_SALT", long, hide = true, hide_env_values = true)]
+    audit_ledger_salt: Option<SecretString>,
 
     /// The folder of templates, one folder below it for each.
     #[arg(long, env = "CONFIGS_DIR", value_name = "DIR")]
@@ -185,6 +189,7 @@ struct File {
     admin_token: Option<SecretString>,
     secrets_encryption_key: Option<SecretString>,
     secrets_encryption_old_keys: Vec<SecretString>,
+    audit_ledger_salt: Option<SecretString>,
     configs_dir: Option<PathBuf>,
     manifest: Option<PathBuf>,
     platform_url: Option<String>,
@@ -212,6 +217,7 @@ pub(crate) struct Settings {
     pub(crate) welcome: bool,
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) cipher: Cipher,
+    pub(crate) audit_key: Option<AuditKey>,
     pub(crate) configs_dir: Option<PathBuf>,
     pub(crate) manifest: Option<PathBuf>,
     pub(crate) platform_url: Option<String>,
@@ -278,6 +284,9 @@ impl ServeArgs {
                 &old_keys,
                 matches!(environment.as_str(), "prod" | "production"),
             )?,
+            audit_key: secret(self.audit_ledger_salt)
+                .or(secret(file.audit_ledger_salt))
+                .map(|password| AuditKey::derive(&password)),
             platform_url: url(given(self.platform_url).or(given(file.platform_url))),
             external_platform_url: url(given(self.external_platform_url).or(given(file.external_platform_url))),
             workspace_roots: if self.workspace_root.is_empty() { file.workspace_roots } else { self.workspace_root },

@@ -4,6 +4,7 @@ mod activity;
 #[allow(dead_code, reason = "the tests of the core use all of it")]
 #[path = "../../../molecule-core/tests/support/agent.rs"]
 mod agent;
+mod audit;
 mod away;
 mod beats;
 mod conformance;

@@ -3,11 +3,13 @@
 mod a2a;
 mod access;
 mod activity;
+mod audit;
 mod catalogue;
 mod changes;
 mod creating;
 mod events;
 mod inbound_secret;
+mod instructions;
 mod lifecycle;
 mod listening;
 mod mcp;
@@ -45,6 +47,8 @@ pub fn all() -> Vec<Case<Server>> {
         older::cases(),
         mcp::cases(),
         records::cases(),
+        audit::cases(),
+        instructions::cases(),
         workspace_files::cases(),
     ]
     .into_iter()

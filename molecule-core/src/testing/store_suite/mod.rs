@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod activity;
+mod audit;
 mod data;
 mod lifecycle;
 mod secrets;
@@ -43,9 +44,18 @@ impl std::fmt::Debug for StoreCase {
 
 /// Every case.
 pub fn all() -> impl Iterator<Item = &'static StoreCase> {
-    [workspaces::CASES, lifecycle::CASES, telemetry::CASES, tokens::CASES, secrets::CASES, activity::CASES, data::CASES]
-        .into_iter()
-        .flatten()
+    [
+        workspaces::CASES,
+        lifecycle::CASES,
+        telemetry::CASES,
+        tokens::CASES,
+        secrets::CASES,
+        activity::CASES,
+        data::CASES,
+        audit::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 macro_rules! cases {
