@@ -406,3 +406,65 @@ async fn names_and_times_of_schedules_are_checked() {
     plane.delete_schedule(id, first.id).await.unwrap();
     assert_eq!(plane.delete_schedule(id, first.id).await.unwrap_err().message(), "schedule not found");
 }
+
+#[tokio::test]
+async fn a_schedule_without_a_next_time_is_given_one_and_one_that_cannot_be_read_is_switched_off() {
+    let clock = ManualClock::new(noon() + TimeDelta::minutes(1));
+    let plane = in_memory(&clock).await;
+    let id = external(&plane, None, None).await;
+    let lost = plane.create_schedule(id, hourly("x")).await.unwrap();
+    let odd = plane.create_schedule(id, NewSchedule { name: "odd".to_owned(), ..hourly("x") }).await.unwrap();
+    let pool = gate::sqlite(plane.store()).expect("it is SQLite");
+    for (sql, id) in [
+        ("UPDATE workspace_schedules SET next_run_at = NULL WHERE id = $1", lost.id),
+        ("UPDATE workspace_schedules SET cron_expr = 'whenever' WHERE id = $1", odd.id),
+    ] {
+        sqlx::query(sql).bind(id).execute(pool).await.unwrap();
+    }
+    plane.start();
+    until("it has a next time", async || {
+        let row = plane.schedule(id, lost.id).await.unwrap();
+        (row.next_run_at == Some(noon() + TimeDelta::hours(1))).then_some(())
+    })
+    .await;
+    clock.advance(Duration::from_secs(3600));
+    let row = until("it is switched off", async || {
+        Some(plane.schedule(id, odd.id).await.unwrap()).filter(|schedule| !schedule.enabled)
+    })
+    .await;
+    assert!(row.last_error.is_some_and(|error| error.contains("cron_expr")));
+    assert_eq!(row.run_count, 0);
+    assert!(plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn of_several_replicas_one_denies_what_waited_too_long_and_the_newest_are_listed() {
+    let Some(database) = support::postgres_database().await else { return };
+    let clock = ManualClock::new(noon());
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(replica(Store::connect(database.url()).await.unwrap(), &clock));
+    }
+    let plane = &replicas[0];
+    let id = external(plane, None, None).await;
+    for n in 0..52 {
+        plane.ask_approval(id, ask(&format!("{n}"))).await.unwrap();
+        clock.advance(Duration::from_millis(1));
+    }
+    let listed = plane.approvals(id).await.unwrap();
+    assert_eq!((listed.len(), listed[0].action.as_str(), listed[49].action.as_str()), (50, "51", "2"));
+    let pending = plane.pending_approvals().await.unwrap();
+    assert_eq!((pending.len(), pending[0].action.as_str()), (50, "51"));
+    clock.advance(Duration::from_secs(10 * 60));
+    replicas.iter().for_each(ControlPlane::start);
+    until("all are denied", async || plane.pending_approvals().await.unwrap().is_empty().then_some(())).await;
+    for replica in &replicas {
+        assert!(replica.shut_down(PATIENCE).await);
+    }
+    let events = plane.events(Some(id), 500).await.unwrap();
+    let denied = events.iter().filter(|event| event.event_type == "APPROVAL_DENIED").count();
+    assert_eq!(denied, 52, "each is told once");
+    for replica in &replicas {
+        replica.store().close().await;
+    }
+}

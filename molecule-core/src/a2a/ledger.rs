@@ -9,7 +9,7 @@ use super::{Answer, Used, dispatch::Letter, told::Kept};
 use crate::{
     activity::NewActivity,
     control_plane::ControlPlane,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     events::EventKind,
     id::WorkspaceId,
     workspace::Workspace,
@@ -51,11 +51,17 @@ impl ControlPlane {
     /// Keeps a message for an agent that asks for its messages. A repeat of one that is there is that one.
     pub(super) async fn keep_for_poll(&self, workspace: &Workspace, letter: &Letter) -> Result<Answer> {
         let (row, told) = self.poll_row(workspace, letter);
-        let since = row.at - REPEATED;
-        if self.inner.store.insert_message(&row, since).await? {
-            self.tell_activity(&row);
-        }
-        self.touch_sender(letter.sender.workspace()).await;
+        let (this, sender) = (self.clone(), letter.sender.workspace());
+        // What is kept is told as well, though its caller hangs up.
+        let kept = self.inner.tasks.spawn(async move {
+            if this.inner.store.insert_message(&row, row.at - REPEATED).await? {
+                this.tell_activity(&row);
+            }
+            this.touch_sender(sender).await;
+            Ok::<_, Error>(())
+        });
+        let ended = |error| Error::new(ErrorKind::Unexpected, "the call ended early").caused_by(error);
+        kept.await.map_err(ended)??;
         Ok(Answer::own(200, &told))
     }
 

@@ -19,7 +19,7 @@ use crate::{
     id::{ActivityId, QueueId, WorkspaceId},
     identity::{Credential, Exposure},
     store::pool::{row, text_enum},
-    workspace::Workspace,
+    workspace::{Workspace, lifecycle::said},
 };
 
 /// How often a message is tried before it is given up.
@@ -272,7 +272,8 @@ impl ControlPlane {
             Err(error) if error.kind() == ErrorKind::Unauthenticated => false,
             Err(error) => return Err(error),
         };
-        let item = self.inner.store.queue_item(id).await?.ok_or_else(hidden)?;
+        let found = self.inner.store.queue_item(id).await.map_err(|error| said(error, "lookup failed"))?;
+        let item = found.ok_or_else(hidden)?;
         let concerns = |id| item.workspace_id == id || item.caller_id == Some(id);
         let may_see = is_operator || matches!(credential, Credential::Workspace(owner) if concerns(owner.workspace_id));
         if may_see && concerns(workspace) { Ok(item) } else { Err(hidden()) }
@@ -283,9 +284,6 @@ impl ControlPlane {
         let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
         let Some(cutoff) = self.now().checked_sub_signed(age) else { return Ok(0) };
         let dropped = self.inner.store.drop_stale(cutoff, of).await;
-        dropped.map_err(|error| match error.kind() {
-            ErrorKind::Unavailable => error,
-            _ => error.with_message("failed to drop stale items"),
-        })
+        dropped.map_err(|error| said(error, "failed to drop stale items"))
     }
 }

@@ -81,7 +81,7 @@ impl ControlPlane {
         let workspace = self.reachable(id).await?;
         let secret = self.file_secret(id, "upload").await?;
         let url = address(&workspace.url, "/internal/chat/uploads/ingest", &[])?;
-        let client = self.client_for(&workspace).await?;
+        let client = self.client_for(&workspace).await.map_err(not_reached)?;
         let request = |secret: &SecretString| {
             let request = client.post(url.clone()).bearer_auth(secret.expose_secret());
             match &upload.content_type {
@@ -124,7 +124,7 @@ impl ControlPlane {
         file_path::check(path)?;
         let workspace = self.reachable(id).await?;
         let url = address(&workspace.url, "/internal/file/read", &[("path", path)])?;
-        let client = self.client_for(&workspace).await?;
+        let client = self.client_for(&workspace).await.map_err(not_reached)?;
         let secret = self.file_secret(id, "download").await?;
         pass(
             self.asked(id, "download", secret, |secret| client.get(url.clone()).bearer_auth(secret.expose_secret()))
@@ -187,6 +187,14 @@ fn too_large() -> Error {
 
 fn unreachable_workspace() -> Error {
     Error::new(ErrorKind::Upstream, "workspace unreachable")
+}
+
+/// An address that may not be called is one where nobody is reached.
+fn not_reached(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Upstream => unreachable_workspace().caused_by(error),
+        _ => error,
+    }
 }
 
 /// Where a workspace answers at `path`. What follows the path of the address that it gave is no part of it: it would make

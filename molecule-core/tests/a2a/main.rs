@@ -9,6 +9,7 @@ mod gateway;
 mod live;
 mod orphans;
 mod patience;
+mod rows;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -127,6 +127,25 @@ async fn calling_a_dead_workload_brings_it_up_again() {
 }
 
 #[tokio::test]
+async fn however_many_find_a_workload_dead_it_is_brought_up_again_once() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    fleet.backend.end(id, None);
+    let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
+    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
+    let calls = futures_util::future::join_all((0..4).map(|_| fleet.control_plane.call(call.clone())));
+    for called in calls.await {
+        assert_eq!(called.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    fleet.backend.called(Operation::Start, 2).await;
+    fleet.come_online(id).await;
+    let backend = fleet.backend.clone();
+    fleet.down().await;
+    assert_eq!(backend.count(Operation::Start), 2);
+}
+
+#[tokio::test]
 async fn agents_find_those_they_may_talk_to_and_no_others() {
     let fleet = Fleet::new().await;
     let lead = fleet.create("lead").await;

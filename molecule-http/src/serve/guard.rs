@@ -25,6 +25,9 @@ use super::{edge::Recognised, error::ApiError, named::Named, origin, state::AppS
 /// How long a request body may take to come. What let the request in may be worth nothing by then.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
+/// The same where a route takes long ones.
+const LONG_BODY_WITHIN: Duration = Duration::from_secs(5 * 60);
+
 /// The most that a request body may hold, where its route says nothing else.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 
@@ -178,7 +181,11 @@ impl<const LIMIT: usize> FromRequest<AppState> for BodyUpTo<LIMIT> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
-        axum::body::to_bytes(request.into_body(), LIMIT).await.map(Self).map_err(|error| {
+        let body = axum::body::to_bytes(request.into_body(), LIMIT);
+        let Ok(read) = tokio::time::timeout(LONG_BODY_WITHIN, body).await else {
+            return Err(ApiError(Error::invalid("the request body did not come within 5 minutes")));
+        };
+        read.map(Self).map_err(|error| {
             let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
             ApiError(if too_large {
                 Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {LIMIT} bytes"))

@@ -187,4 +187,16 @@ async fn speaks_to_the_user(server: &Server, feed: &mut Feed, id: &str, token: &
     assert_eq!(found, expected);
     assert_eq!(rows(&get(server, &search, token).await).len(), 6);
     assert_eq!(rows(&get(server, &format!("{search}?limit=2"), token).await).len(), 2);
+    // No character stands for others.
+    let odd = json!({"activity_type": "agent_log", "summary": r"100%_\done Größe"});
+    assert_eq!(post(server, &format!("/workspaces/{id}/activity"), token, &odd).await.status, 200);
+    for (query, found) in
+        [("100%25_%5c", 1), ("100%25%5c", 0), ("100__", 0), ("DONE%20Gr%C3%B6%C3%9Fe", 1), ("%25", 1), ("_%5C", 1)]
+    {
+        assert_eq!(rows(&get(server, &format!("{search}?q={query}"), token).await).len(), found, "{query}");
+    }
+
+    assert_eq!(server.delete(&format!("/workspaces/{id}")).await.status, 200);
+    let late = server.post(&notify, &json!({"message": "late"})).await;
+    assert_eq!((late.status, late.error().as_str()), (404, "workspace not found"));
 }

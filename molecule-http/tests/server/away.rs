@@ -111,6 +111,7 @@ async fn names_what_failed(bench: Bench) {
         bench.again(table).await;
         only_says(&reply, error);
     }
+    what_agents_do_is_named(&bench).await;
 
     // What agents say is kept together with the word of it, or not at all.
     bench.without("structure_events").await;
@@ -131,6 +132,94 @@ async fn names_what_failed(bench: Bench) {
     bench.again("structure_events").await;
     let seen = bench.server.get(&format!("/workspaces/{id}")).await.json();
     assert_eq!((&seen["status"], &seen["agent_card"]), (&json!("online"), &Value::Null));
+}
+
+/// The same of what agents log, remember, ask for and keep.
+async fn what_agents_do_is_named(bench: &Bench) {
+    let (id, nothing) = (bench.id.clone(), "00000000-0000-4000-8000-000000000000");
+    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
+    let record = json!({"target_id": nothing, "task": "x", "delegation_id": "d"});
+    let step = json!({"session_id": "s", "operation": "task_end"});
+    let memory = json!({"content": "x", "scope": "LOCAL"});
+    let schedule = json!({"cron_expr": "0 0 1 1 *", "prompt": "x"});
+    // The table that is away, what is asked below the workspace, and what is answered.
+    let rows = [
+        ("activity_logs", &get, "activity", Value::Null, "query failed"),
+        ("activity_logs", &get, &format!("activity?since_id={nothing}"), Value::Null, "cursor lookup failed"),
+        ("activity_logs", &get, "session-search", Value::Null, "session search failed"),
+        ("agent_memories", &get, "session-search", Value::Null, "session search failed"),
+        ("activity_logs", &post, "delegations/record", record, "failed to record delegation"),
+        ("a2a_queue", &get, &format!("a2a/queue/{nothing}"), Value::Null, "lookup failed"),
+        ("workspace_memory", &get, "memory", Value::Null, "query failed"),
+        ("workspace_memory", &get, "memory/k", Value::Null, "query failed"),
+        ("workspace_memory", &post, "memory", json!({"key": "k", "value": 1}), "failed to set memory"),
+        ("workspace_memory", &delete, "memory/k", Value::Null, "failed to delete"),
+        ("agent_memories", &get, "memories", Value::Null, "search failed"),
+        ("agent_memories", &post, "memories", memory, "failed to store memory"),
+        ("agent_memories", &delete, &format!("memories/{nothing}"), Value::Null, "failed to delete memory"),
+        ("approval_requests", &get, "approvals", Value::Null, "query failed"),
+        ("approval_requests", &post, "approvals", json!({"action": "a"}), "failed to create approval"),
+        ("workspace_config", &get, "config", Value::Null, "query failed"),
+        ("workspace_config", &patch, "config", json!({"a": 1}), "failed to update config"),
+        (
+            "workflow_checkpoints",
+            &post,
+            "checkpoints",
+            json!({"workflow_id": "w", "step_name": "s", "step_index": 0}),
+            "failed to upsert checkpoint",
+        ),
+        ("workflow_checkpoints", &get, "checkpoints/latest", Value::Null, "failed to fetch latest checkpoint"),
+        ("workflow_checkpoints", &get, "checkpoints/w", Value::Null, "failed to list checkpoints"),
+        ("workflow_checkpoints", &delete, "checkpoints/w", Value::Null, "failed to delete checkpoints"),
+        ("workspace_schedules", &get, "schedules", Value::Null, "query failed"),
+        ("workspace_schedules", &post, "schedules", schedule, "failed to create schedule"),
+        ("audit_events", &get, "audit", Value::Null, "query failed"),
+        ("audit_events", &post, "audit", step, "failed to record audit event"),
+        ("instructions", &get, "instructions", Value::Null, "query failed"),
+    ];
+    for (table, method, path, body, error) in rows {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        bench.without(table).await;
+        let reply = bench.as_operator(method.clone(), &format!("/workspaces/{id}/{path}"), &body).await;
+        bench.again(table).await;
+        assert_eq!((reply.status, reply.error().as_str()), (500, error), "{method} {path} without {table}");
+    }
+    for (table, method, path, error) in [
+        ("agent_memories", &get, "/admin/memories/export", "export query failed"),
+        ("a2a_queue", &post, "/admin/a2a-queue/drop-stale", "failed to drop stale items"),
+        ("instructions", &get, "/instructions", "query failed"),
+        ("approval_requests", &get, "/approvals/pending", "query failed"),
+        ("workspace_schedules", &get, "/admin/schedules/health", "query failed"),
+    ] {
+        bench.without(table).await;
+        let reply = bench.as_operator(method.clone(), path, "").await;
+        bench.again(table).await;
+        only_says(&reply, error);
+    }
+
+    // What is only logged beside something else does not stop that; what is lost is counted.
+    let of_one = |rest: &str| format!("/workspaces/{id}/{rest}");
+    let report = json!({"activity_type": "agent_log", "summary": "lost"});
+    let global = json!({"content": "for all", "scope": "GLOBAL"});
+    bench.without("activity_logs").await;
+    let replies = [
+        bench.as_agent(&of_one("activity"), report).await,
+        bench.as_agent(&of_one("notify"), json!({"message": "hello"})).await,
+        bench.as_agent(&of_one("memories"), global.clone()).await,
+    ];
+    bench.again("activity_logs").await;
+    let statuses = replies.each_ref().map(|reply| reply.status);
+    assert_eq!(statuses, [200, 200, 201], "{replies:?}");
+    assert_eq!(replies[0].text, r#"{"status":"logged"}"#);
+    let metrics = bench.server.get("/metrics").await.text;
+    assert!(metrics.contains("molecule_activity_lost_total 3"), "{metrics}");
+    // Whether it may write for all is not known: it may not.
+    bench.without("workspaces").await;
+    let reply = bench.as_agent(&of_one("memories"), global).await;
+    bench.again("workspaces").await;
+    assert!(reply.status >= 500, "{reply:?}");
+    let kept = bench.server.get(&of_one("memories")).await.json();
+    assert_eq!(kept.as_array().map(Vec::len), Some(1), "{kept}");
 }
 
 #[tokio::test]
@@ -208,6 +297,13 @@ async fn blames_nobody(bench: Bench) {
     for path in ["/workspaces", "/ws"] {
         away(&server.send(Method::GET, path, None, "").await);
     }
+    // An agent that calls another proves who it is, or cannot yet.
+    let call = format!("/workspaces/{id}/a2a");
+    let body = json!({"method": "tasks/get"}).to_string();
+    away(&server.send(Method::POST, &call, Some(&unknown), body.clone()).await);
+    let (caller, bearer) = ("11111111-1111-4111-8111-111111111111", format!("Bearer {unknown}"));
+    let claimed = [("x-workspace-id", caller), ("authorization", bearer.as_str())];
+    away(&server.ask(Method::POST, &call, &claimed, &body).await);
     let agent = [("x-workspace-id", id.as_str()), ("authorization", &format!("Bearer {unknown}"))];
     away(&server.ask(Method::GET, "/ws", &agent, "").await);
     away(&server.ask(Method::GET, &format!("/registry/discover/{id}"), &agent, "").await);

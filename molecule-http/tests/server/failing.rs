@@ -66,6 +66,8 @@ async fn without_a_backend_only_external_agents_come_up() {
     assert!(row["last_sample_error"].as_str().is_some_and(|reason| !reason.is_empty()), "{row}");
     let restarted = server.post(&format!("/workspaces/{id}/restart"), &json!({})).await;
     assert_eq!((restarted.status, restarted.error().as_str()), (503, "provisioner not available"));
+    let called = server.post(&format!("/workspaces/{id}/a2a"), &json!({"method": "tasks/get"})).await;
+    assert_eq!((called.status, called.json()), (503, json!({"error": "workspace has no URL", "status": "failed"})));
     let (external, token) = server.create_external("outside", None).await;
     assert_eq!(server.beat(&external, &token).await.status, 200);
     server.until_status(&external, "online").await;

@@ -197,6 +197,86 @@ async fn ids_that_name_nothing_are_refused() {
 }
 
 #[tokio::test]
+async fn names_that_are_sql_or_paths_name_nothing_on_sqlite() {
+    name_nothing(None).await;
+}
+
+#[tokio::test]
+async fn names_that_are_sql_or_paths_name_nothing_on_postgres() {
+    if let Some(database) = support::postgres_database().await {
+        name_nothing(Some(database.url())).await;
+    }
+}
+
+/// The names of approvals, steps, schedules, memories, delegations, messages and instructions.
+async fn name_nothing(database: Option<&str>) {
+    let bench = Bench::new(database).await;
+    let of_one = |rest: &str| format!("/workspaces/{}/{rest}", bench.id);
+    let keep = async |rest: &str, body: Value| {
+        let kept = bench.post(&of_one(rest), &bench.token, body.to_string()).await;
+        assert!(matches!(kept.status, 201 | 202), "{kept:?}");
+    };
+    keep("approvals", json!({"action": "deploy"})).await;
+    keep("checkpoints", json!({"workflow_id": "w", "step_name": "s", "step_index": 1})).await;
+    keep("memories", json!({"content": "kept", "scope": "LOCAL"})).await;
+    keep("delegations/record", json!({"target_id": UNKNOWN, "task": "t", "delegation_id": "d"})).await;
+    let seen = async || {
+        let mut seen = Vec::new();
+        for list in ["approvals", "checkpoints/w", "memories", "delegations", "schedules"] {
+            seen.push(bench.server.get(&of_one(list)).await.text);
+        }
+        seen
+    };
+    let before = seen().await;
+    let odd = [
+        "%27%20OR%20%271%27%3D%271",
+        "1%3B%20DROP%20TABLE%20approval_requests%3B--",
+        "..%2F..%2Fetc",
+        "%25",
+        "%00",
+        "_",
+    ];
+    for odd in odd {
+        let rows = [
+            (Method::POST, format!("approvals/{odd}/decide"), json!({"decision": "approved"}), 400),
+            (Method::GET, format!("checkpoints/{odd}"), Value::Null, 404),
+            (Method::DELETE, format!("checkpoints/{odd}"), Value::Null, 404),
+            (Method::DELETE, format!("memories/{odd}"), Value::Null, 400),
+            (Method::POST, format!("delegations/{odd}/update"), json!({"status": "failed"}), 404),
+            (Method::GET, format!("a2a/queue/{odd}"), Value::Null, 404),
+            (Method::PATCH, format!("schedules/{odd}"), json!({"enabled": false}), 400),
+            (Method::DELETE, format!("schedules/{odd}"), Value::Null, 400),
+            (Method::GET, format!("audit?agent_id={odd}&session_id={odd}"), Value::Null, 200),
+            (Method::GET, format!("session-search?q={odd}"), Value::Null, 200),
+        ];
+        for (method, path, body, status) in rows {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let reply = bench.server.send(method.clone(), &of_one(&path), Some(&bench.server.token()), body).await;
+            assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
+            if status != 200 {
+                assert_tells_nothing(&bench.server, &reply);
+            }
+        }
+        let path = format!("/instructions/{odd}");
+        let reply = bench.server.send(Method::DELETE, &path, Some(&bench.server.token()), "").await;
+        assert_eq!(reply.status, 400, "{path}: {reply:?}");
+    }
+    assert_eq!(seen().await, before);
+}
+
+#[tokio::test]
+async fn a_list_to_bring_in_may_have_its_limit_and_not_a_byte_more() {
+    const IMPORT: usize = 64 * 1024 * 1024;
+    let bench = Bench::new(None).await;
+    let entry = json!({"content": "kept", "scope": "LOCAL", "workspace_name": "one"}).to_string();
+    let padded = |size: usize| format!("[{}{entry}]", " ".repeat(size - entry.len() - 2));
+    let (path, operator) = ("/admin/memories/import", bench.server.token());
+    bench.assert_refused(path, &operator, padded(IMPORT + 1).into_bytes(), 413).await;
+    let taken = bench.post(path, &operator, padded(IMPORT)).await;
+    assert_eq!((taken.status, &taken.json()["imported"]), (200, &json!(1)), "{taken:?}");
+}
+
+#[tokio::test]
 async fn a_body_may_have_its_limit_and_not_a_byte_more() {
     let bench = Bench::new(None).await;
     for (path, token, right) in bench.routes() {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
+    agent::{Act, Agent},
     process::PATIENCE,
     server::{Server, Setup, until},
     support,
@@ -27,7 +28,7 @@ const KILLS: usize = 3;
 const STEADY: usize = 20;
 const BUSY: usize = 8;
 
-/// How many calls are acknowledged before the next kill, at least and at most.
+/// How many calls of the latter are acknowledged before the next kill, at least and at most.
 const BETWEEN_KILLS: std::ops::Range<usize> = 50..400;
 
 /// How long an agent may be silent: much longer than a server takes to come back, and much shorter than the test.
@@ -53,12 +54,17 @@ fn kills() -> usize {
 async fn survives_kills(setup: Setup) {
     let setup = setup.env("REMOTE_LIVENESS_STALE_AFTER", SILENCE).env("MOLECULE_HEALTH_TICK_MS", "100");
     let mut server = setup.start().await;
+    // It takes every call and says nothing: what is sent to it is kept.
+    let occupied = Agent::start([], Act::Close).await;
+    let url = occupied.url().replace("127.0.0.1", "localhost");
+    let created = server.post("/workspaces", &json!({"name": "occupied", "external": true, "url": url})).await;
+    let occupied_id = created.json()["id"].as_str().expect("it has an id").to_owned();
     let mut members = Vec::new();
     for n in 0..STEADY + BUSY {
         let (id, token) = server.create_external(&format!("m{n}"), None).await;
         // Whatever it says, the first beat brings it online.
         assert_eq!(server.beat(&id, &token).await.status, 200);
-        members.push(Member::new(&server, id, token, n >= STEADY));
+        members.push(Member::new(&server, id, token, n >= STEADY, &occupied_id));
     }
     let mut kept = 0;
     for kill in 0..kills() {
@@ -89,6 +95,8 @@ async fn survives_kills(setup: Setup) {
         assert!(!lost, "{} was falsely lost", member.id);
     }
     assert!(kept >= kills() * (STEADY + BUSY), "nothing was looked at");
+    let left: usize = members.iter().map(|member| member.left.len()).sum();
+    assert!(left >= kills(), "nothing was left behind");
 }
 
 /// The agent of a workspace, and what the server acknowledged to it.
@@ -103,23 +111,33 @@ struct Member {
     /// The tokens that were issued and not revoked, each with its id.
     live: Vec<(String, String)>,
     revoked: Vec<String>,
+    /// An agent that has no time.
+    occupied: String,
+    /// What it left with the server: the name of each thing that was acknowledged whole, with the message that waits.
+    left: Vec<(String, String)>,
+    /// How often it began to leave something.
+    turn: usize,
     /// What it said last of its condition. It is not known what became of what was not acknowledged.
     wedged: bool,
     status: Option<&'static str>,
 }
 
 impl Member {
-    fn new(server: &Server, id: String, token: String, busy: bool) -> Self {
+    fn new(server: &Server, id: String, token: String, busy: bool, occupied: &str) -> Self {
         let timeouts = Timeouts { connect: PATIENCE, total: Some(PATIENCE) };
         let http = http_client::build(timeouts).expect("a client can be made");
-        let (live, revoked) = (Vec::new(), Vec::new());
-        Self { id, token, url: server.url(), http, busy, live, revoked, wedged: false, status: None }
+        let (live, revoked, left) = (Vec::new(), Vec::new(), Vec::new());
+        let occupied = occupied.to_owned();
+        let url = server.url();
+        Self { id, token, url, http, busy, live, revoked, occupied, left, turn: 0, wedged: false, status: None }
     }
 
     /// Works until the server is gone.
     async fn work(&mut self, acknowledged: &AtomicUsize) {
         while let Some(calls) = if self.busy { self.change().await } else { self.beat(&self.token).await.map(|_| 1) } {
-            acknowledged.fetch_add(calls, Ordering::Relaxed);
+            if self.busy {
+                acknowledged.fetch_add(calls, Ordering::Relaxed);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if !self.busy {
@@ -150,7 +168,70 @@ impl Member {
             assert_eq!(status, 200, "{answer}");
             self.revoked.push(text);
         }
-        Some(4)
+        Some(4 + self.leave().await?)
+    }
+
+    /// Leaves one of each with the server: a report, a value, a memory, a request for leave, a step of a workflow, a step in
+    /// the ledger, a message to itself, for which it asks, and one to an agent without time.
+    async fn leave(&mut self) -> Option<usize> {
+        self.turn += 1;
+        let name = format!("left {} {}", self.id, self.turn);
+        let message = json!({"method": "message/send", "params": {"message": {
+            "role": "user", "messageId": name, "parts": [{"kind": "text", "text": name}]}}});
+        let calls = [
+            ("activity", json!({"activity_type": "agent_log", "summary": name}), 200),
+            ("memory", json!({"key": name, "value": self.turn}), 200),
+            ("memories", json!({"content": name, "scope": "LOCAL"}), 201),
+            ("approvals", json!({"action": name}), 201),
+            ("checkpoints", json!({"workflow_id": "w", "step_name": name, "step_index": self.turn}), 201),
+            ("audit", json!({"session_id": name, "operation": "task_end"}), 201),
+            ("a2a", message.clone(), 200),
+        ];
+        let count = calls.len() + 1;
+        for (rest, body, expected) in calls {
+            let path = format!("/workspaces/{}/{rest}", self.id);
+            let (status, answer) = self.call(Method::POST, &path, &self.token, Some(body)).await?;
+            assert_eq!(status, expected, "{rest}: {answer}");
+        }
+        let path = format!("/workspaces/{}/a2a", self.occupied);
+        let (status, answer) = self.call(Method::POST, &path, &self.token, Some(message)).await?;
+        assert_eq!(status, 202, "{answer}");
+        self.left.push((name, answer["queue_id"].as_str().expect("it has an id").to_owned()));
+        Some(count)
+    }
+
+    /// Holds the server to what it left last. How many things that were.
+    async fn check_left(&self) -> usize {
+        const LAST: usize = 20;
+        let lists = [
+            ("activity?type=agent_log&limit=500", "/summary"),
+            ("activity?type=a2a_receive&limit=500", "/request_body/params/message/messageId"),
+            ("memory", "/key"),
+            ("memories", "/content"),
+            ("approvals", "/action"),
+            ("checkpoints/w", "/step_name"),
+            ("audit?limit=500", "/session_id"),
+        ];
+        let last: Vec<_> = self.left.iter().rev().take(LAST).collect();
+        if last.is_empty() {
+            return 0;
+        }
+        for (rest, place) in lists {
+            let path = format!("/workspaces/{}/{rest}", self.id);
+            let (status, listed) = self.call(Method::GET, &path, &self.token, None).await.expect("the server is back");
+            assert_eq!(status, 200, "{listed}");
+            let rows = listed["events"].as_array().or(listed.as_array()).expect("a list");
+            for (name, _) in &last {
+                let count = rows.iter().filter(|row| row.pointer(place) == Some(&json!(name))).count();
+                assert_eq!(count, 1, "{name} was acknowledged: {rest}");
+            }
+        }
+        for (name, id) in &last {
+            let path = format!("/workspaces/{}/a2a/queue/{id}", self.id);
+            let (_, item) = self.call(Method::GET, &path, &self.token, None).await.expect("the server is back");
+            assert_eq!(item["status"], "queued", "{name} was acknowledged: {item}");
+        }
+        last.len() * (lists.len() + 1)
     }
 
     /// Holds the server, which is another process by now, to all that was acknowledged. How many things that were.
@@ -169,7 +250,7 @@ impl Member {
         }
         // Tokens that were issued and never acknowledged count as well.
         self.tidy().await;
-        looked_at
+        looked_at + self.check_left().await
     }
 
     /// Revokes all tokens but those it knows, so that they never become too many.

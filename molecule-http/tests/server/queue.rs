@@ -177,6 +177,17 @@ async fn wait(database: Option<&str>) {
         assert_tells_nothing(&server, &hidden);
     }
 
+    let mut brief = message.clone();
+    brief["messageId"] = "m2".into();
+    let request = json!({"method": "message/send", "params": {"message": brief, "expires_in_seconds": 3600}});
+    let kept = server.post(&format!("/workspaces/{target}/a2a"), &request).await.json();
+    assert_eq!(kept["queue_depth"], 2);
+    let brief = kept["queue_id"].as_str().expect("it has an id");
+    let shown = server.get(&format!("/workspaces/{target}/a2a/queue/{brief}")).await.json();
+    let at = |name: &str| shown[name].as_str().and_then(|text| text.parse::<chrono::DateTime<chrono::Utc>>().ok());
+    let lasts = at("expires_at").zip(at("enqueued_at")).map(|(end, start)| (end - start).num_seconds());
+    assert_eq!(lasts, Some(3600), "{shown}");
+
     let stale = "/admin/a2a-queue/drop-stale";
     for (query, status) in [("max_age_minutes=0", 400), ("max_age_minutes=x", 400), ("workspace_id=x", 400)] {
         assert_eq!(server.post(&format!("{stale}?{query}"), &json!({})).await.status, status, "{query}");
@@ -203,6 +214,41 @@ async fn wait(database: Option<&str>) {
         (shown["status"] == "dropped").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_silent_agent_is_given_up_after_the_time_that_was_set() {
+    let server = Setup::none().env("A2A_IDLE_TIMEOUT_SECONDS", "1").start().await;
+    let (url, calls, _never, _agent) = slow_agent().await;
+    let (target, _) = called_at(&server, "target", &url).await;
+    let began = std::time::Instant::now();
+    let message = json!({"role": "user", "messageId": "m", "content": "hi"});
+    let kept = server
+        .post(&format!("/workspaces/{target}/a2a"), &json!({"method": "message/send", "params": {"message": message}}))
+        .await;
+    assert_eq!((kept.status, calls.load(Ordering::SeqCst)), (202, 1), "{kept:?}");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn the_newest_delegations_are_listed_with_the_beginning_of_what_came_of_them() {
+    let server = Setup::none().start().await;
+    let (lead, _) = server.create_external("lead", None).await;
+    let (member, _) = server.create_external("member", None).await;
+    let record = format!("/workspaces/{lead}/delegations/record");
+    for n in 0..52 {
+        let body = json!({"target_id": member, "task": "x", "delegation_id": format!("d{n}")});
+        assert_eq!(server.post(&record, &body).await.status, 202);
+    }
+    let update = format!("/workspaces/{lead}/delegations/d51/update");
+    let done = json!({"status": "completed", "response_preview": "ü".repeat(400)});
+    assert_eq!(server.post(&update, &done).await.status, 200);
+    let rows = server.get(&format!("/workspaces/{lead}/delegations")).await.json();
+    let rows = rows.as_array().expect("a list");
+    assert_eq!(rows.len(), 50);
+    assert_eq!((&rows[0]["delegation_id"], &rows[1]["delegation_id"]), (&json!("d51"), &json!("d51")));
+    assert_eq!(rows[0]["response_preview"].as_str().map(|text| text.chars().count()), Some(300));
+    assert_eq!(rows[49]["delegation_id"], "d3");
 }
 
 #[tokio::test]

@@ -160,3 +160,97 @@ async fn an_agent_on_the_sdk_is_heard_while_it_works() {
         assert_eq!(row["response_body"].as_array().map(Vec::len), Some(4), "{row}");
     }
 }
+
+/// Three agents on the SDK, one below the other, behind two servers: each hands tasks to each, and calls it in either
+/// protocol, all at once.
+#[tokio::test]
+async fn a_team_on_the_sdk_talks_through_two_servers() {
+    const TASKS: usize = 4;
+    let Some(database) = support::postgres_database().await else { return };
+    let mut agents = Vec::new();
+    for _ in 0..3 {
+        let Some(agent) = SdkAgent::start() else { return };
+        agents.push(agent);
+    }
+    let setup = || Setup::none().database(Some(database.url())).env("MOLECULE_DEPLOY_MODE", "self-hosted");
+    let servers = [setup().start().await, setup().start().await];
+    let mut team: Vec<(String, String)> = Vec::new();
+    for agent in &agents {
+        let parent = team.last().map(|(id, _)| id.clone());
+        let body = json!({"name": "pong", "external": true, "url": agent.url, "parent_id": parent});
+        let created = servers[0].post("/workspaces", &body).await.json();
+        let text = |value: &Value| value.as_str().expect("it is text").to_owned();
+        team.push((text(&created["id"]), text(&created["connection"]["auth_token"])));
+    }
+    for ((id, token), server) in team.iter().zip(servers.iter().cycle()) {
+        assert_eq!(server.beat(id, token).await.status, 200);
+    }
+    let mut work = Vec::new();
+    for (source, target) in (0..3).flat_map(|source| (0..3).map(move |target| (source, target))) {
+        for n in (0..TASKS).filter(|_| source != target) {
+            work.push((source, target, n));
+        }
+    }
+    let team = &team;
+    let calls = work.iter().map(async |(source, target, n)| {
+        let server = &servers[(source + n) % 2];
+        let (id, token) = &team[*source];
+        let (to, _) = &team[*target];
+        let text = format!("{source} to {target}, {n}");
+        // Half of them as tasks, the others as calls of either protocol.
+        if n % 2 == 0 {
+            let body = json!({"target_id": to, "task": text}).to_string();
+            let begun = server.send(Method::POST, &format!("/workspaces/{id}/delegate"), Some(token), body).await;
+            assert_eq!(begun.status, 202, "{begun:?}");
+            let delegation = begun.json()["delegation_id"].clone();
+            let path = format!("/workspaces/{id}/delegations");
+            until("the task is done", async || {
+                let rows = servers[n % 2].send(Method::GET, &path, Some(token), "").await.json();
+                let row = rows
+                    .as_array()?
+                    .iter()
+                    .find(|row| row["delegation_id"] == delegation && row["response_preview"].is_string())?;
+                assert_eq!(row["response_preview"], format!("pong: {text}"), "{row}");
+                Some(())
+            })
+            .await;
+            return;
+        }
+        let (version, method, role, place) = if n % 4 == 1 {
+            ("1.0", "SendMessage", "ROLE_USER", "/result/message/parts/0/text")
+        } else {
+            ("0.3", "message/send", "user", "/result/parts/0/text")
+        };
+        let mut part = json!({"text": text});
+        if version == "0.3" {
+            part["kind"] = "text".into();
+        }
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"message": {
+            "role": role, "messageId": text, "parts": [part]}}});
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-workspace-id", id.as_str()),
+            ("content-type", "application/json"),
+            ("a2a-version", version),
+        ];
+        let answer = server.ask(Method::POST, &format!("/workspaces/{to}/a2a"), &headers, &request.to_string()).await;
+        assert_eq!(answer.json().pointer(place), Some(&json!(format!("pong: {text}"))), "{answer:?}");
+    });
+    futures_util::future::join_all(calls).await;
+    // Each was given each message once, and its log, read from either server, says from whom.
+    for (n, (id, token)) in team.iter().enumerate() {
+        let path = format!("/workspaces/{id}/activity?type=a2a_receive&limit=500");
+        let rows = until("all are in the log", async || {
+            let rows = servers[n % 2].send(Method::GET, &path, Some(token), "").await.json();
+            rows.as_array().filter(|rows| rows.len() == 2 * TASKS).cloned()
+        })
+        .await;
+        let mut texts: Vec<String> =
+            rows.iter().map(|row| row["request_body"]["params"]["message"]["parts"][0]["text"].to_string()).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), 2 * TASKS);
+        assert!(rows.iter().all(|row| row["status"] == "ok" && row["source_id"].is_string()), "{rows:?}");
+    }
+}

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
+    a2a::NewItem,
     activity::{NewActivity, Page, Source},
     clock::{SystemEntropy, random_uuid},
     events::{Event, Which},
-    id::{ActivityId, MemoryId, WorkspaceId},
+    id::{ActivityId, MemoryId, QueueId, WorkspaceId},
     memory::{Memory, Scope},
     store::{NewWorkspace, Store, suite_access as gate},
     workspace::Status,
@@ -40,11 +41,45 @@ cases! {
         assert_eq!(kept[0].summary.as_deref(), Some("a\u{fffd}b ünï 🦀"));
         assert_eq!(kept[0].request_body, Some(json!({"b": 1, "a": ["\u{fffd}"]})));
         assert_eq!(kept[0].tool_trace, row.tool_trace);
+        assert_eq!(kept[0].response_body, Some(Value::Null), "a null that was said is not what nobody said");
         assert_eq!((kept[0].duration_ms, kept[0].status.as_str()), (Some(7), "error"));
         assert_eq!(store.activity_time(new.id, row.id).await.unwrap(), Some(at(5)));
         assert_eq!(store.activity_time(other, row.id).await.unwrap(), None);
         let nowhere = store.insert_activity(&activity(other, "error", 1)).await.unwrap_err();
         assert_eq!(nowhere.kind(), crate::ErrorKind::NotFound);
+    }
+
+    /// Messages are claimed by their urgency, then by their age, and those that expired not at all
+    async fn messages_have_priorities(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let mut expected = Vec::new();
+        for (n, (priority, expires)) in
+            [(50, None), (10, None), (100, None), (50, None), (100, Some(at(9))), (100, None)].into_iter().enumerate()
+        {
+            let item = NewItem {
+                id: QueueId::from_uuid(random_uuid(&SystemEntropy)),
+                workspace_id: new.id,
+                caller_id: None,
+                sender: None,
+                protocol: None,
+                priority,
+                body: json!({"n": n}),
+                method: "message/send".to_owned(),
+                idempotency_key: None,
+                enqueued_at: at(i64::try_from(n).unwrap()),
+                expires_at: expires,
+                claim: None,
+            };
+            let row = activity(new.id, "a2a_receive", 0);
+            store.enqueue(&item, &row).await.unwrap();
+            expected.push(item.id);
+        }
+        let mut claimed = Vec::new();
+        while let Some(item) = store.claim_item(new.id, random_uuid(&SystemEntropy), at(10)).await.unwrap() {
+            claimed.push(item.id);
+        }
+        assert_eq!(claimed, [2, 5, 0, 3, 1].map(|n: usize| expected[n]));
     }
 
     /// Every way to filter activity gives the rows that all of its filters fit, in order

@@ -102,6 +102,24 @@ cases! {
         assert_eq!(seen(&child, None).await, ["1 GLOBAL", "1 TEAM", "1 LOCAL"]);
     }
 
+    /// A team is a workspace and those right below it; whoever led one that is removed is in it no more
+    async fn teams_are_one_level(store: Store) {
+        let root = NewWorkspace { status: Status::Removed, ..workspace() };
+        let child = NewWorkspace { parent_id: Some(root.id), ..workspace() };
+        let grandchild = NewWorkspace { parent_id: Some(child.id), ..workspace() };
+        for (n, new) in [&root, &child, &grandchild].into_iter().enumerate() {
+            insert(&store, new).await;
+            let text = format!("{n}");
+            store.insert_memory(&memory(new.id, &text, Scope::Team, i64::try_from(n).unwrap())).await.unwrap();
+        }
+        let seen = async |asker: &NewWorkspace| {
+            let team = asker.parent_id.unwrap_or(asker.id);
+            texts(&store, &MemoryQuery { team, ..query(asker.id, Some(Scope::Team), "") }).await
+        };
+        assert_eq!(seen(&grandchild).await, ["2", "1"]);
+        assert_eq!(seen(&child).await, ["1"], "neither what is gone nor what is two levels below its leader");
+    }
+
     /// Memories are found by words in any form, in any order, and by nothing that would be an operator
     async fn memories_are_searched(store: Store) {
         let new = workspace();
