@@ -125,6 +125,10 @@ impl LocalProvisioner for Toy {
         Err(CAPABILITY.unsupported("remove volumes"))
     }
 
+    async fn purge_volumes(&self, _: WorkspaceId) -> Result<()> {
+        Err(CAPABILITY.unsupported("remove volumes"))
+    }
+
     async fn volume_has_file(&self, _: WorkspaceId, _: &str) -> Result<bool> {
         Err(CAPABILITY.unsupported("look into volumes"))
     }

@@ -176,7 +176,7 @@ impl Fleet {
         if self.is_current(id, instance) {
             let stopped = async {
                 self.provisioner.stop(id).await?;
-                self.provisioner.remove_volume(id).await
+                self.provisioner.purge_volumes(id).await
             };
             stopped.await.map_err(|error| refusal(StatusCode::BAD_GATEWAY, error))?;
             self.instances.lock().expect("nobody panics with it").remove(&id);

@@ -29,6 +29,9 @@ pub struct Config {
     pub address_policy: Policy,
     /// Host folders that workspaces may be given, with all below them. None by default.
     pub workspace_roots: Vec<PathBuf>,
+    /// No other process runs workspaces of the same database, so that what an earlier one had under way is begun anew at once.
+    /// Always so on SQLite.
+    pub alone: bool,
     /// What workspaces are made from, and which runtimes there are.
     pub templates: Templates,
     /// How long an external workspace may be silent.
@@ -71,7 +74,8 @@ pub struct Config {
     pub a2a_ceiling: Duration,
     /// How often messages that are kept for agents are looked after.
     pub queue_tick: Duration,
-    /// How long a message counts as on its way when its sender says no more about it.
+    /// How long what a server has under way counts as its own when it says no more about it: messages, delegations, and tries
+    /// at bringing workspaces up.
     pub queue_lease: Duration,
     /// How long a delegation waits before it calls an agent once more that could not be reached.
     pub delegation_retry: Duration,
@@ -101,6 +105,7 @@ impl Default for Config {
             sessions: None,
             address_policy: Policy::Strict,
             workspace_roots: Vec::new(),
+            alone: false,
             templates: Templates::default(),
             external_silence: Duration::from_secs(90),
             managed_silence: Duration::from_secs(180),

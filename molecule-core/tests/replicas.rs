@@ -315,6 +315,78 @@ async fn a_workload_that_is_lost_is_brought_up_again_once_whoever_sweeps() {
     down(replicas).await;
 }
 
+#[tokio::test]
+async fn a_start_whose_replica_died_is_gone_on_with_once_and_not_before() {
+    let Some(database) = support::postgres_database().await else { return };
+    let backend = ScriptedProvisioner::new();
+    backend.when(Operation::Start).times(1).hang();
+    let lease = Duration::from_millis(800);
+    let url = database.url().to_owned();
+    let made = async |timeout_tick| {
+        let config = Config { queue_lease: lease, timeout_tick, ..Config::default() };
+        let store = Store::connect(&url).await.unwrap();
+        ControlPlane::builder(store).config(config).local_backend(Arc::new(backend.clone())).build().unwrap()
+    };
+    // Its tasks end with the runtime, as with a process that is killed.
+    let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let one = process.handle().clone();
+    let begun = {
+        let (url, backend) = (url.clone(), backend.clone());
+        let config = Config { queue_lease: lease, ..Config::default() };
+        std::thread::spawn(move || {
+            one.block_on(async {
+                let store = Store::connect(&url).await.unwrap();
+                let one = ControlPlane::builder(store).config(config).local_backend(Arc::new(backend)).build().unwrap();
+                one.create(CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() }).await.unwrap()
+            })
+        })
+    };
+    let id = tokio::task::spawn_blocking(|| begun.join().unwrap().workspace.id).await.unwrap();
+    backend.called(Operation::Start, 1).await;
+    let (other, third) = (made(Duration::from_millis(5)).await, made(Duration::from_millis(5)).await);
+    other.start();
+    third.start();
+    let watched = tokio::time::Instant::now();
+    until(async || watched.elapsed() > lease * 2).await;
+    assert_eq!(backend.count(Operation::Start), 1, "who carries it out lives");
+
+    process.shutdown_background();
+    backend.called(Operation::Start, 2).await;
+    until(async || !other.workspace(id).await.unwrap().unwrap().url.is_empty()).await;
+    let token = other.issue_token(id).await.unwrap().token;
+    let agent = (id, token);
+    let answered = tokio::time::Instant::now();
+    until(async || answered.elapsed() > lease * 2).await;
+    assert_eq!(backend.count(Operation::Start), 2, "the backend has answered: its agent is waited for");
+    beat(&third, &agent, "").await;
+    assert_eq!(third.workspace(id).await.unwrap().unwrap().status, Status::Online);
+    let told = other.events(Some(id), 100).await.unwrap();
+    let kinds: Vec<&str> = told.iter().rev().map(|event| event.event_type.as_str()).collect();
+    assert_eq!(kinds, ["WORKSPACE_PROVISIONING", "WORKSPACE_PROVISIONING", "WORKSPACE_ONLINE"]);
+    down([other, third]).await;
+}
+
+#[tokio::test]
+async fn who_is_alone_on_a_database_goes_on_at_once() {
+    let Some(database) = support::postgres_database().await else { return };
+    let made = async |backend: &ScriptedProvisioner, alone| {
+        let store = Store::connect(database.url()).await.unwrap();
+        let config = Config { alone, ..Config::default() };
+        ControlPlane::builder(store).config(config).local_backend(Arc::new(backend.clone())).build().unwrap()
+    };
+    let (before, after) = (ScriptedProvisioner::new(), ScriptedProvisioner::new());
+    before.when(Operation::Start).hang();
+    let dead = made(&before, true).await;
+    let created = dead.create(CreateWorkspace { name: "a".to_owned(), ..CreateWorkspace::default() }).await.unwrap();
+    before.called(Operation::Start, 1).await;
+    let alone = made(&after, true).await;
+    alone.start();
+    after.called(Operation::Start, 1).await;
+    until(async || !alone.workspace(created.workspace.id).await.unwrap().unwrap().url.is_empty()).await;
+    down([alone]).await;
+    dead.store().close().await;
+}
+
 /// Waits until the health sweep came round twice more.
 async fn swept(replica: &ControlPlane, clock: &ManualClock) {
     for _ in 0..2 {

@@ -5,7 +5,12 @@ use std::{future::Future, panic::resume_unwind, sync::Arc, time::Duration};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use super::{ControlPlaneProvisioner, StartSpec, dispatch::Job, no_backend, prepare, stop::Source};
+use super::{
+    ControlPlaneProvisioner, StartSpec,
+    dispatch::Job,
+    no_backend, prepare,
+    stop::{Leaves, Source},
+};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
@@ -234,16 +239,15 @@ impl ControlPlane {
             return;
         }
         let discard = async {
-            let row = self.inner.store.workspace(id).await?.filter(|row| row.status != Status::Removed);
-            if row.as_ref().and_then(|row| row.provision_attempt).is_some_and(|attempt| attempt != job.attempt) {
+            let row = self.inner.store.workspace(id).await?;
+            let leaves = Leaves::of(row.as_ref());
+            let attempt = row.filter(|_| leaves == Leaves::Storage).and_then(|row| row.provision_attempt);
+            if attempt.is_some_and(|attempt| attempt != job.attempt) {
                 tracing::info!(workspace.id = %id, attempt = %job.attempt, "a newer try takes its place");
                 return Ok(());
             }
             self.inner.backend.stop(id, instance).await?;
-            match row {
-                Some(_) => Ok(()),
-                None => self.inner.backend.clear(id).await,
-            }
+            self.inner.backend.clear(id, leaves).await
         };
         if let Err(error) = in_time(self.inner.config.delete_budget, "take away what was started", discard).await {
             tracing::error!(workspace.id = %id, error = error.detail(), "a workload that nobody wants was left behind");

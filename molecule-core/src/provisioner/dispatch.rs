@@ -50,7 +50,13 @@ impl ControlPlane {
                 attempt = %job.attempt,
                 "provisioning a workspace"
             );
-            let outcome = AssertUnwindSafe(this.run(&job, &given_up)).catch_unwind().await;
+            let run = async {
+                tokio::select! {
+                    outcome = this.run(&job, &given_up) => outcome,
+                    never = this.renew_attempt(id, job.attempt) => match never {},
+                }
+            };
+            let outcome = AssertUnwindSafe(run).catch_unwind().await;
             let failure = outcome.unwrap_or_else(|panic| Err(from_panic(&*panic))).err();
             if let Some(failure) = failure {
                 this.fail_job(&job, &failure, "").await;

@@ -205,14 +205,24 @@ pub trait LocalProvisioner: Debug + Send + Sync + 'static {
     /// limit.
     async fn exec_read(&self, id: WorkspaceId, path: &str) -> Result<Vec<u8>>;
 
-    /// Removes everything the backend keeps for the workspace.
+    /// Removes what the backend keeps for the workspace: its configuration and its conversation, and not what its agent
+    /// worked on, which [`LocalProvisioner::purge_volumes`] removes as well.
     ///
     /// Requires [`Capability::volumes`].
     ///
     /// # Behavior
     /// - Removing what is not there succeeds.
-    /// - Afterwards nothing of the workspace is left on the backend.
+    /// - Afterwards the workspace is not in the inventory, and has no configuration.
     async fn remove_volume(&self, id: WorkspaceId) -> Result<()>;
+
+    /// Removes everything the backend keeps for the workspace.
+    ///
+    /// Requires [`Capability::volumes`].
+    ///
+    /// # Behavior
+    /// - Purging what is not there, or was removed, succeeds.
+    /// - Afterwards nothing of the workspace is left on the backend.
+    async fn purge_volumes(&self, id: WorkspaceId) -> Result<()>;
 
     /// Whether the configuration folder holds `path`, relative to it.
     ///
@@ -259,13 +269,16 @@ pub trait WorkloadInspector: Debug + Send + Sync + 'static {
     async fn logs(&self, id: WorkspaceId, lines: usize) -> Result<Vec<u8>>;
 
     /// The workspaces that have anything on this backend: a workload in whatever state, or a volume.
+    ///
+    /// What only is left of the work of one that was removed does not count, nor does what says that another installation
+    /// made it.
     async fn inventory(&self) -> Result<Vec<WorkspaceId>>;
 
-    /// Those of the [inventory](Self::inventory) that this installation made, and no other that shares the machine. A
-    /// thing that does not tell whose it is is not listed.
+    /// The workspaces that have anything here that this installation made, and no other that shares the machine, also where
+    /// that is only what is left of their work. A thing that does not tell whose it is is not listed.
     ///
     /// # Behavior
-    /// - Holds nothing that the inventory does not hold.
+    /// - Of what runs it holds nothing that the inventory does not hold.
     async fn own_inventory(&self) -> Result<Vec<WorkspaceId>>;
 }
 

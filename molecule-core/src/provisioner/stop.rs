@@ -43,7 +43,20 @@ impl Source {
 pub(crate) enum Leaves {
     /// What it keeps.
     Storage,
+    /// What its agent worked on.
+    Work,
     Nothing,
+}
+
+impl Leaves {
+    /// What is to be left of the workspace with this row, if any.
+    pub(crate) fn of(row: Option<&Workspace>) -> Self {
+        match row {
+            Some(row) if row.status != Status::Removed => Self::Storage,
+            Some(_) => Self::Work,
+            None => Self::Nothing,
+        }
+    }
 }
 
 impl Backend {
@@ -56,11 +69,12 @@ impl Backend {
         }
     }
 
-    /// Removes what the backend keeps for `id`, where that is its to keep.
-    pub(crate) async fn clear(&self, id: WorkspaceId) -> Result<()> {
-        match self {
-            Self::Local { provisioner, .. } => provisioner.remove_volume(id).await,
-            Self::ControlPlane(_) | Self::None => Ok(()),
+    /// Removes what the backend keeps for `id` but what it `leaves`, where that is its to keep.
+    pub(crate) async fn clear(&self, id: WorkspaceId, leaves: Leaves) -> Result<()> {
+        match (self, leaves) {
+            (Self::Local { provisioner, .. }, Leaves::Work) => provisioner.remove_volume(id).await,
+            (Self::Local { provisioner, .. }, Leaves::Nothing) => provisioner.purge_volumes(id).await,
+            (Self::Local { .. }, Leaves::Storage) | (Self::ControlPlane(_) | Self::None, _) => Ok(()),
         }
     }
 }
@@ -101,9 +115,7 @@ impl ControlPlane {
         let row = self.inner.store.workspace(id).await?;
         let Some(workspace) = row.filter(|row| row.status == status && !row.is_external()) else { return Ok(()) };
         self.stop_workload(&workspace).await?;
-        if leaves == Leaves::Nothing
-            && let Err(error) = self.inner.backend.clear(id).await
-        {
+        if let Err(error) = self.inner.backend.clear(id, leaves).await {
             tracing::error!(workspace.id = %id, error = error.detail(), "a volume was left behind");
         }
         Ok(())

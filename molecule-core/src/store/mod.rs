@@ -75,7 +75,7 @@ pub(crate) use self::{
     sweeps::{Idle, Standing},
     tokens::Added,
     values::NewValue,
-    workspaces::{Kin, NewWorkspace, Registration, Supervised},
+    workspaces::{Abandoned, Kin, NewWorkspace, Registration, Supervised},
 };
 use self::{
     memory::Memory,
@@ -334,6 +334,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (20, "months_and_peers", include_str!("../../migrations/sqlite/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/sqlite/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/sqlite/0022_machines.sql")),
+    (23, "leases", include_str!("../../migrations/sqlite/0023_leases.sql")),
     (24, "audit", include_str!("../../migrations/sqlite/0024_audit.sql")),
     (25, "instructions", include_str!("../../migrations/sqlite/0025_instructions.sql")),
 ];
@@ -356,6 +357,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (20, "months_and_peers", include_str!("../../migrations/postgres/0020_months_and_peers.sql")),
     (21, "starts", include_str!("../../migrations/postgres/0021_starts.sql")),
     (22, "machines", include_str!("../../migrations/postgres/0022_machines.sql")),
+    (23, "leases", include_str!("../../migrations/postgres/0023_leases.sql")),
     (24, "audit", include_str!("../../migrations/postgres/0024_audit.sql")),
     (25, "instructions", include_str!("../../migrations/postgres/0025_instructions.sql")),
 ];

@@ -39,7 +39,7 @@ macro_rules! select_supervised {
     ($rest:literal) => {
         concat!(
             "SELECT id, status, COALESCE(url, '') AS url, runtime, last_heartbeat_at, updated_at, provision_attempt, \
-             provision_started_at, provision_asked_at, instance_id FROM workspaces ",
+             provision_started_at, provision_asked_at, provision_renewed_at, instance_id FROM workspaces ",
             $rest
         )
     };
@@ -51,8 +51,9 @@ const PURGE_TRIES: u32 = 3;
 statements! {
     INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
               workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
-              provision_attempt, provision_started_at, created_at, updated_at, hibernation_idle_minutes, template) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17, $18, $19)";
+              provision_attempt, provision_started_at, provision_renewed_at, created_at, updated_at, \
+              hibernation_idle_minutes, template) \
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $17, $18, $19)";
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
@@ -99,15 +100,19 @@ statements! {
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
             WHERE id = $1 AND status = $2 AND last_heartbeat_at IS NOT DISTINCT FROM $5";
     BEGIN_ATTEMPT = "UPDATE workspaces SET status = $3, url = '', last_sample_error = NULL, provision_attempt = $4, \
-                     provision_started_at = $5, provision_asked_at = NULL, active_tasks = 0, \
-                     current_task = '', updated_at = $5 WHERE id = $1 AND status = $2";
+                     provision_started_at = $5, provision_asked_at = NULL, provision_renewed_at = $5, active_tasks = 0, \
+                     current_task = '', updated_at = $5 WHERE id = $1 AND status = $2 \
+                     AND ((provision_attempt = $6 AND provision_renewed_at = $7) OR $6 IS NULL)";
+    RENEW_ATTEMPT = "UPDATE workspaces SET provision_renewed_at = $4 WHERE id = $1 AND status = $2 \
+                     AND provision_attempt = $3 AND provision_renewed_at IS NOT NULL";
     BEGIN_START = "UPDATE workspaces SET provision_asked_at = $4 \
                    WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     FAIL_ATTEMPT = "UPDATE workspaces SET status = $4, last_sample_error = $5, updated_at = $6, \
                     url = COALESCE($7, url) \
                     WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     ASSIGN = "UPDATE workspaces SET url = COALESCE($3, url), instance_id = COALESCE($4, instance_id), \
-              template = NULL, updated_at = $5 WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
+              template = NULL, provision_renewed_at = NULL, updated_at = $5 \
+              WHERE id = $1 AND provision_attempt = $2 AND status <> $6";
     REGISTER = "UPDATE workspaces SET status = $3, url = COALESCE($4, url), agent_card = $5, delivery_mode = $6, \
                 last_heartbeat_at = $7, updated_at = CASE WHEN status = $8 THEN updated_at ELSE $7 END \
                 WHERE id = $1 AND status = $2";
@@ -155,6 +160,13 @@ pub(crate) struct NewWorkspace {
     pub(crate) created_at: DateTime<Utc>,
 }
 
+/// A try that nobody carries out any more, as it was last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Abandoned {
+    pub(crate) attempt: AttemptId,
+    pub(crate) renewed_at: DateTime<Utc>,
+}
+
 /// What a register call changes.
 #[derive(Debug)]
 pub(crate) struct Registration<'a> {
@@ -182,6 +194,8 @@ row! {
         pub(crate) provision_started_at: Option<DateTime<Utc>>,
         /// When the backend was asked for what the try brings up; none while what that needs is being fetched.
         pub(crate) provision_asked_at: Option<DateTime<Utc>>,
+        /// When the server that carries the try out said so last; none once the backend has answered.
+        pub(crate) provision_renewed_at: Option<DateTime<Utc>>,
         pub(crate) instance_id: Option<String>,
     }
 }
@@ -383,12 +397,14 @@ impl Store {
         Ok(taken)
     }
 
-    /// Takes `step` into a new try at bringing the workspace up. False when the row is no longer at its start.
+    /// Takes `step` into a new try at bringing the workspace up: in the place of the `abandoned` one, where that is named.
+    /// False when the row is no longer at its start, or somebody carries that one out after all.
     pub(crate) async fn begin_attempt(
         &self,
         id: WorkspaceId,
         step: Transition,
         attempt: AttemptId,
+        abandoned: Option<Abandoned>,
         event: &Event,
     ) -> Result<bool> {
         let taken = in_transaction!(self.writer(), |tx| {
@@ -398,6 +414,8 @@ impl Store {
                 .bind(step.to())
                 .bind(attempt)
                 .bind(event.created_at)
+                .bind(abandoned.map(|abandoned| abandoned.attempt))
+                .bind(abandoned.map(|abandoned| abandoned.renewed_at))
                 .execute(&mut *tx)
                 .await?;
             if done.rows_affected() == 1 {
@@ -407,6 +425,19 @@ impl Store {
         })?;
         self.changed_if(id, taken);
         Ok(taken)
+    }
+
+    /// Says that `attempt` is still carried out. False once the backend has answered, or the try is over.
+    pub(crate) async fn renew_attempt(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
+        let done = on_pool!(self.writer(), |p| sqlx::query(RENEW_ATTEMPT)
+            .bind(id)
+            .bind(Status::Provisioning)
+            .bind(attempt)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(done == 1)
     }
 
     /// Notes that the backend is asked now for what `attempt` brings up: all that this needs is there. False when it is not

@@ -13,8 +13,8 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::Result,
     events::EventKind,
-    provisioner::{Workload, dispatch, stop::Source},
-    store::{Engine, Supervised},
+    provisioner::{Workload, dispatch},
+    store::Supervised,
     workspace::{EXTERNAL_RUNTIME, Status},
 };
 
@@ -167,28 +167,6 @@ impl ControlPlane {
         self.announce(event);
         if restart { self.auto_restart(row.id).await.map(drop) } else { Ok(()) }
     }
-
-    /// Begins anew what an earlier process of this server had begun when it died.
-    ///
-    /// Only where no other process can have it under way: of several on one database, the timeout sweep has the last
-    /// word.
-    pub(crate) async fn resume_interrupted(&self) -> Result<()> {
-        if self.inner.store.engine() != Engine::Sqlite || matches!(self.inner.backend, Backend::None) {
-            return Ok(());
-        }
-        for row in self.inner.store.provisioning().await? {
-            let interrupted = row.status == Status::Provisioning
-                && row.runtime != EXTERNAL_RUNTIME
-                && row.url.is_empty()
-                && row.instance_id.is_none()
-                && !self.inner.attempts.is_running(row.id);
-            if interrupted && let Some(workspace) = self.inner.store.workspace(row.id).await? {
-                tracing::warn!(workspace.id = %row.id, "its start was interrupted; beginning anew");
-                self.begin_attempt(workspace, Source::AutoRestart, false).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -213,6 +191,7 @@ mod tests {
             provision_attempt: None,
             provision_started_at: None,
             provision_asked_at: None,
+            provision_renewed_at: None,
             instance_id: None,
         }
     }

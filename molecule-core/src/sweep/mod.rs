@@ -1,5 +1,6 @@
 //! Watches over the fleet: loops that carry out decisions made elsewhere.
 
+mod abandoned;
 mod health;
 mod hearing;
 mod hibernation;

@@ -14,7 +14,7 @@ use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
     id::WorkspaceId,
-    provisioner::{LocalProvisioner, Workload, WorkloadInspector},
+    provisioner::{LocalProvisioner, Workload, WorkloadInspector, stop::Leaves},
     store::Standing,
     workspace::Status,
 };
@@ -125,7 +125,7 @@ impl ControlPlane {
             let verdict = decide_removed(self.inner.store.standing(id).await?, self.now(), &policy);
             if verdict == Verdict::Clear {
                 tracing::warn!(workspace.id = %id, "clearing up after a removed workspace");
-                self.clear(provisioner, id, verdict).await;
+                self.clear(provisioner, id, verdict, Leaves::Work).await;
             }
         }
         Ok(())
@@ -151,7 +151,7 @@ impl ControlPlane {
                 continue;
             }
             tracing::warn!(workspace.id = %id, ?verdict, "no row knows this workspace; clearing up");
-            if self.clear(provisioner, id, verdict).await {
+            if self.clear(provisioner, id, verdict, Leaves::Nothing).await {
                 strays.note_stopped(id);
             }
         }
@@ -160,13 +160,19 @@ impl ControlPlane {
     }
 
     /// Carries `verdict` out. Whether that was done: what failed is tried again by the next sweep.
-    async fn clear(&self, provisioner: &Arc<dyn LocalProvisioner>, id: WorkspaceId, verdict: Verdict) -> bool {
+    async fn clear(
+        &self,
+        provisioner: &Arc<dyn LocalProvisioner>,
+        id: WorkspaceId,
+        verdict: Verdict,
+        leaves: Leaves,
+    ) -> bool {
         let _gate = self.inner.gates.enter(id).await;
         let cleared = async {
             provisioner.stop(id).await?;
             // Only what does not run any more has a disk that may go.
             if verdict == Verdict::Clear && provisioner.capability().volumes {
-                provisioner.remove_volume(id).await?;
+                self.inner.backend.clear(id, leaves).await?;
             }
             Ok::<_, Error>(())
         };

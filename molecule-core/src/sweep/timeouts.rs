@@ -1,9 +1,9 @@
-//! Ends tries at bringing a workspace up that took too long.
+//! Ends tries at bringing a workspace up that took too long, and goes on with those that nobody carries out any more.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
-use super::jumps::age;
+use super::{abandoned::is_abandoned, jumps::age};
 use crate::{
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
@@ -57,7 +57,13 @@ impl ControlPlane {
         self.inner.config.templates.list().await;
         let prepare = TimeDelta::from_std(self.inner.config.prepare_timeout).unwrap_or(LONGEST);
         let tells = self.inner.backend.assigns_urls() || matches!(self.inner.backend, Backend::ControlPlane(_));
+        let lease = TimeDelta::from_std(self.inner.config.queue_lease).unwrap_or(TimeDelta::MAX);
         for row in self.inner.store.provisioning().await? {
+            if let Some(abandoned) = is_abandoned(&row, lease, jumped_at, self.now())
+                && self.go_on(row.id, abandoned).await?
+            {
+                continue;
+            }
             let timeout = self.inner.config.provision_timeout_for(&row.runtime);
             let limits = Limits { prepare, start: TimeDelta::from_std(timeout).unwrap_or(LONGEST) };
             let Some(attempt) = row.provision_attempt.filter(|_| is_over(&row, limits, jumped_at, self.now())) else {
@@ -95,6 +101,7 @@ mod tests {
             provision_attempt: None,
             provision_started_at: began.map(at),
             provision_asked_at: asked.map(at),
+            provision_renewed_at: None,
             instance_id: None,
         };
         let limits = Limits { prepare: TimeDelta::seconds(900), start: TimeDelta::seconds(600) };

@@ -34,6 +34,7 @@ pub enum Operation {
     IsRunning,
     ExecRead,
     RemoveVolume,
+    PurgeVolumes,
     VolumeHasFile,
     WriteAuthToken,
     Address,
@@ -419,6 +420,13 @@ impl LocalProvisioner for ScriptedProvisioner {
     async fn remove_volume(&self, id: WorkspaceId) -> Result<()> {
         self.enter(Operation::RemoveVolume, Some(id)).await?;
         self.require(self.capability.volumes, "remove a volume")?;
+        self.lock().workspaces.remove(&id);
+        Ok(())
+    }
+
+    async fn purge_volumes(&self, id: WorkspaceId) -> Result<()> {
+        self.enter(Operation::PurgeVolumes, Some(id)).await?;
+        self.require(self.capability.volumes, "remove volumes")?;
         self.lock().workspaces.remove(&id);
         Ok(())
     }

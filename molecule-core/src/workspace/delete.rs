@@ -45,7 +45,8 @@ enum Extent<'a> {
 }
 
 impl ControlPlane {
-    /// Removes a workspace and all below it: first their rows and tokens, then what runs, then what is kept.
+    /// Removes a workspace and all below it: first their rows and tokens, then what runs, then what is kept; what their agents
+    /// worked on, and the rows themselves, only to `purge` them, which may come later.
     ///
     /// Repeating it finishes what an earlier call could not; an unknown id is removed already. The clean-up goes on
     /// when the caller leaves.
@@ -58,7 +59,8 @@ impl ControlPlane {
         if !children.is_empty() && !confirmed {
             return Ok(Deleted::ConfirmationRequired { children });
         }
-        let (tree, removed) = self.remove_tree(id, Extent::Whole).await?;
+        let (tree, removed) =
+            self.remove_tree(id, Extent::Whole, if purge { Leaves::Nothing } else { Leaves::Work }).await?;
         if purge {
             self.inner.store.purge(&tree).await.map_err(|error| said(error, "purge failed"))?;
             return Ok(Deleted::Purged { cascade_deleted: tree.len().saturating_sub(1) });
@@ -74,15 +76,20 @@ impl ControlPlane {
         self.existing(id).await.map_err(gone_is_not_found)?;
         let children = self.inner.store.children(id).await.map_err(|error| said(error, "failed to check children"))?;
         let names: Vec<String> = children.into_iter().map(|child| child.name).collect();
-        self.remove_tree(id, Extent::Below { names: &names }).await?;
+        self.remove_tree(id, Extent::Below { names: &names }, Leaves::Work).await?;
         Ok(names)
     }
 
     /// Marks workspaces as removed, then stops and clears what they left on the backend. Gives all of them, those removed
     /// earlier included, and how many this call removed.
-    async fn remove_tree(&self, id: WorkspaceId, extent: Extent<'_>) -> Result<(Vec<WorkspaceId>, usize)> {
+    async fn remove_tree(
+        &self,
+        id: WorkspaceId,
+        extent: Extent<'_>,
+        leaves: Leaves,
+    ) -> Result<(Vec<WorkspaceId>, usize)> {
         let (tree, removed) = self.mark_removed(id, extent).await?;
-        let failures = self.stop_all(tree.clone(), Status::Removed, Leaves::Nothing).await?;
+        let failures = self.stop_all(tree.clone(), Status::Removed, leaves).await?;
         if failures.is_empty() {
             Ok((tree, removed))
         } else {

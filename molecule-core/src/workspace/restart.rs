@@ -12,6 +12,7 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     provisioner::{dispatch::Job, no_backend, stop::Source},
+    store::Abandoned,
     templates::ConfigSource,
 };
 
@@ -66,7 +67,7 @@ impl ControlPlane {
             self.demand_backend()?;
             self.refuse_below_paused(&workspace).await?;
             let (config, label) = self.config_for_restart(restart, &workspace).await?;
-            if self.begin_attempt_from(workspace, Source::Restart, restart.reset_session, config).await? {
+            if self.begin_attempt_from(workspace, Source::Restart, restart.reset_session, config, None).await? {
                 return Ok((Restarted::Provisioning, label));
             }
         }
@@ -102,7 +103,12 @@ impl ControlPlane {
         source: Source,
         reset_session: bool,
     ) -> Result<bool> {
-        self.begin_attempt_from(workspace, source, reset_session, ConfigSource::Keep).await
+        self.begin_attempt_from(workspace, source, reset_session, ConfigSource::Keep, None).await
+    }
+
+    /// Goes on in a new try with what nobody carries out any more. False when somebody does after all.
+    pub(crate) async fn take_over(&self, workspace: Workspace, abandoned: Abandoned) -> Result<bool> {
+        self.begin_attempt_from(workspace, Source::AutoRestart, false, ConfigSource::Keep, Some(abandoned)).await
     }
 
     /// As [`ControlPlane::begin_attempt`], with what goes into the configuration folder.
@@ -112,6 +118,7 @@ impl ControlPlane {
         source: Source,
         reset_session: bool,
         config: ConfigSource,
+        abandoned: Option<Abandoned>,
     ) -> Result<bool> {
         let step = workspace.status.to(Status::Provisioning)?;
         let attempt = self.new_attempt();
@@ -120,7 +127,7 @@ impl ControlPlane {
             workspace.id,
             json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime}),
         );
-        if !self.inner.store.begin_attempt(workspace.id, step, attempt, &event).await? {
+        if !self.inner.store.begin_attempt(workspace.id, step, attempt, abandoned, &event).await? {
             return Ok(false);
         }
         self.announce(event);

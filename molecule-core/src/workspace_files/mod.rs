@@ -14,9 +14,10 @@ use crate::{
         files::{host, too_large},
         no_backend,
         prepare::{CONFIG_FILE, generated_config},
+        stop::Leaves,
     },
     templates::is_own_file,
-    workspace::{Status, Workspace, lifecycle::gone_is_not_found},
+    workspace::{Workspace, lifecycle::gone_is_not_found},
 };
 
 /// How many files may be written at once.
@@ -190,10 +191,10 @@ impl ControlPlane {
 
     /// Clears what was written into a workspace that was removed meanwhile: nobody else would.
     async fn forget_if_removed(&self, id: WorkspaceId) -> Result<()> {
-        match self.inner.store.workspace(id).await? {
-            Some(row) if row.status != Status::Removed => Ok(()),
-            _ => {
-                self.inner.backend.clear(id).await?;
+        match Leaves::of(self.inner.store.workspace(id).await?.as_ref()) {
+            Leaves::Storage => Ok(()),
+            leaves => {
+                self.inner.backend.clear(id, leaves).await?;
                 Err(Error::not_found("workspace not found"))
             }
         }

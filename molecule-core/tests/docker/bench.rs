@@ -210,7 +210,7 @@ impl Bench {
     async fn clean_up(&self) {
         let ids = self.ids.lock().unwrap().clone();
         for id in ids {
-            let _ = self.provisioner.remove_volume(id).await;
+            let _ = self.provisioner.purge_volumes(id).await;
             // What a test put there in the way of older installations, or of somebody else.
             for name in self.traces(id).await {
                 let force = RemoveContainerOptionsBuilder::new().force(true).build();

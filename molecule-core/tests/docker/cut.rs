@@ -70,7 +70,7 @@ impl Cut {
         self.comes_up(id).await;
         let containers = bench.traces(id).await.iter().filter(|name| name.starts_with('/')).count();
         assert_eq!(containers, 1, "{:?}", bench.traces(id).await);
-        self.control_plane.delete(id, false, false).await.unwrap();
+        self.control_plane.delete(id, false, true).await.unwrap();
         assert_eq!(bench.traces(id).await, [""; 0]);
         self.ends().await;
     }
@@ -165,7 +165,10 @@ async fn an_engine_that_stops_in_the_middle_of_a_stop_is_asked_again_by_the_swee
             cut.proxy.lose(None);
             cut.proxy.open();
             sweep(&cut.control_plane, Sweep::Orphans).await.unwrap();
-            assert_eq!(bench.traces(id).await, [""; 0], "one sweep later");
+            assert_eq!(bench.traces(id).await, [format!("ws-{id}-workspace")], "one sweep later");
+            sweep(&cut.control_plane, Sweep::Orphans).await.unwrap();
+            cut.control_plane.delete(id, false, true).await.unwrap();
+            assert_eq!(bench.traces(id).await, [""; 0], "and once it is purged");
             cut.ends().await;
         })
         .await;

@@ -69,7 +69,7 @@ async fn a_workspace_that_comes_up_too_late_fails_and_leaves_nothing() {
         provisioner.shutdown().await;
         assert!(bench.traces(id).await.iter().all(|name| !name.starts_with('/')));
 
-        control_plane.delete(id, true, false).await.unwrap();
+        control_plane.delete(id, true, true).await.unwrap();
         eventually("nothing to be left", async || bench.traces(id).await.is_empty()).await;
         assert!(control_plane.shut_down(Duration::from_secs(30)).await);
     })

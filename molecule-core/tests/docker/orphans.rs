@@ -25,6 +25,11 @@ async fn what_this_installation_made_and_no_row_knows_is_cleared_up_and_nothing_
         theirs.start(&bench.spec(foreign, &runtime)).await.unwrap();
         bench.provisioner.start(&bench.spec(unmarked, &runtime)).await.unwrap();
         assert_eq!(ours.own_inventory().await.unwrap(), [stray]);
+        assert_eq!(
+            (ours.inventory().await.unwrap().contains(&foreign), theirs.inventory().await.unwrap().contains(&stray)),
+            (false, false)
+        );
+        assert!(ours.inventory().await.unwrap().contains(&unmarked), "an older server may have made it");
         assert_eq!(bench.provisioner.own_inventory().await.unwrap(), [], "who has no name has nothing of its own");
 
         let clock = ManualClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());

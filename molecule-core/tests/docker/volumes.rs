@@ -15,7 +15,7 @@ fn public(path: &str, contents: Vec<u8>) -> ConfigFile {
 }
 
 #[tokio::test]
-async fn a_removed_workspace_leaves_nothing_on_the_engine() {
+async fn a_removed_workspace_leaves_its_work_on_the_engine_and_a_purged_one_nothing() {
     on_engine(async |bench| {
         let image = format!("{}:serve", bench.tag);
         bench.image(&image, &[]).await;
@@ -33,9 +33,18 @@ async fn a_removed_workspace_leaves_nothing_on_the_engine() {
             ["/ws-ID", "ws-ID-claude-sessions", "ws-ID-configs", "ws-ID-workspace"]
                 .map(|name| name.replace("ID", &id.to_string()))
         );
-        provisioner.remove_volume(id).await.unwrap();
-        assert_eq!(bench.traces(id).await, [""; 0]);
-        provisioner.remove_volume(id).await.unwrap();
+        let work = format!("ws-{id}-workspace");
+        for _ in 0..2 {
+            provisioner.remove_volume(id).await.unwrap();
+            assert_eq!(bench.traces(id).await, [work.as_str()], "what its agent worked on stays");
+        }
+        let kept = bench.docker.inspect_volume(&work).await.unwrap();
+        assert_eq!(kept.labels["molecule.platform.managed"], "true");
+        assert_eq!(kept.labels["molecule.workspace.id"], id.to_string());
+        for _ in 0..2 {
+            provisioner.purge_volumes(id).await.unwrap();
+            assert_eq!(bench.traces(id).await, [""; 0]);
+        }
     })
     .await;
 }
@@ -164,7 +173,7 @@ async fn the_volume_of_an_older_installation_goes_on_being_used() {
         bench.provisioner.start(&bench.spec(id, &runtime)).await.unwrap();
         assert_eq!(bench.provisioner.exec_read(id, "/configs/.auth_token").await.unwrap(), b"old");
         bench.provisioner.remove_volume(id).await.unwrap();
-        assert_eq!(bench.traces(id).await, [""; 0]);
+        assert_eq!(bench.traces(id).await, [format!("ws-{id}-workspace")]);
         assert!(!bench.provisioner.inventory().await.unwrap().contains(&id));
     })
     .await;

@@ -38,6 +38,7 @@ async fn deleting_takes_everything_below_and_leaves_nothing() {
     assert!(fleet.control_plane.workspaces().await.unwrap().is_empty());
     let again = fleet.control_plane.delete(root, true, true).await.unwrap();
     assert!(matches!(again, Deleted::Purged { cascade_deleted: 2 }), "{again:?}");
+    assert_eq!(fleet.backend.count(Operation::PurgeVolumes), 3, "what they worked on, which the first call left");
     assert!(fleet.control_plane.workspace(root).await.unwrap().is_none());
     fleet.down().await;
 }

@@ -80,7 +80,7 @@ async fn what_no_row_knows_is_stopped_and_its_disk_kept_for_a_day() {
     swept(&fleet).await;
     assert_eq!(fleet.backend.count(Operation::Stop), stops + 1, "what is stopped is let be");
     fleet.clock.advance(24 * 60 * MINUTE);
-    fleet.backend.called(Operation::RemoveVolume, 1).await;
+    fleet.backend.called(Operation::PurgeVolumes, 1).await;
     swept(&fleet).await;
     assert_eq!(fleet.backend.inventory().await.unwrap(), [stands]);
     fleet.down().await;

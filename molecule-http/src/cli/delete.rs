@@ -16,6 +16,9 @@ pub(crate) struct DeleteArgs {
     /// Remove the workspaces below it as well
     #[arg(long, short = 'y', visible_alias = "confirm")]
     yes: bool,
+    /// Remove what its agent worked on as well, and all that is known of it
+    #[arg(long)]
+    purge: bool,
 }
 
 #[derive(Deserialize)]
@@ -31,8 +34,10 @@ struct Child {
 /// Removes a workspace for good.
 pub(crate) async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
     let id = names::resolve(&session.client, &args.name).await?;
-    let query: &[_] = if args.yes { &[("confirm", "true")] } else { &[] };
-    let answer = session.client.delete(&["workspaces", &id], query).await?;
+    let confirm = args.yes.then_some(("confirm", "true"));
+    let purge = args.purge.then_some(("purge", "true"));
+    let query: Vec<_> = confirm.into_iter().chain(purge).collect();
+    let answer = session.client.delete(&["workspaces", &id], &query).await?;
     let count = |member: &str| answer.value.get(member).and_then(|value| value.as_u64());
     if answer.status == StatusCode::CONFLICT
         && let Ok(Refused { children }) = answer.parse()
@@ -52,7 +57,8 @@ pub(crate) async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
         return Err(match count("stop_failures") {
             // Removed they are; what still runs is stopped by the same command.
             Some(_) => {
-                let message = format!("{error}; try again with: {} delete {id} --yes", paths::program());
+                let purge = if args.purge { " --purge" } else { "" };
+                let message = format!("{error}; try again with: {} delete {id} --yes{purge}", paths::program());
                 error.with_message(message)
             }
             None => error,

@@ -82,6 +82,10 @@ async fn docker(settings: &Settings) -> Result<Chosen, Error> {
     if let Some(tier) = settings.max_tier {
         config.max_tier = tier;
     }
+    if let Some(within) = settings.prepare_timeout {
+        // One pull may take all of it.
+        config.pull_timeout = within;
+    }
     settings.docker.apply(&mut config);
     let backend = Arc::new(DockerProvisioner::connect(config).await?);
     let gateway = backend.gateway().await?;

@@ -89,7 +89,10 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     if let Chosen::Docker { gateway: Some(gateway), .. } = &chosen {
         listeners.extend(listen_for_containers(*gateway, address).await);
     }
-    let config = config(&settings, &chosen, address, operator_token::ensure(&settings.data_dir)?);
+    let config = Config {
+        alone: claim.is_some(),
+        ..config(&settings, &chosen, address, operator_token::ensure(&settings.data_dir)?)
+    };
     match settings.cipher.key_id() {
         Some(key) => tracing::info!(key, "secrets are encrypted"),
         None => tracing::warn!("secrets are kept as they are: set SECRETS_ENCRYPTION_KEY to encrypt them"),
@@ -325,6 +328,7 @@ fn config(settings: &Settings, chosen: &Chosen, address: SocketAddr, operator_to
         templates: templates::open(settings),
         external_silence,
         telemetry_tick: saved_every(external_silence, default.telemetry_tick),
+        prepare_timeout: settings.prepare_timeout.unwrap_or(default.prepare_timeout),
         provision_timeout: settings.provision_timeout,
         health_tick: settings.health_tick.unwrap_or(default.health_tick),
         timeout_tick: settings.timeout_tick.unwrap_or(default.timeout_tick),

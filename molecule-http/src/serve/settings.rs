@@ -114,6 +114,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "PROVISION_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     provision_timeout_seconds: Option<u64>,
 
+    /// How long fetching what a start needs, such as its image, may take, in seconds [default: 900, 600 of them one pull].
+    #[arg(long, env = "PREPARE_TIMEOUT_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    prepare_timeout_seconds: Option<u64>,
+
     /// How long an external agent may be silent, in seconds [default: 90].
     #[arg(long, env = "REMOTE_LIVENESS_STALE_AFTER", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     remote_liveness_stale_after: Option<u64>,
@@ -197,6 +201,7 @@ struct File {
     workspace_roots: Vec<PathBuf>,
     max_tier: Option<i32>,
     provision_timeout_seconds: Option<u64>,
+    prepare_timeout_seconds: Option<u64>,
     remote_liveness_stale_after: Option<u64>,
     a2a_idle_timeout_seconds: Option<u64>,
     event_retention_days: Option<u64>,
@@ -225,6 +230,7 @@ pub(crate) struct Settings {
     pub(crate) workspace_roots: Vec<PathBuf>,
     pub(crate) max_tier: Option<i32>,
     pub(crate) provision_timeout: Option<Duration>,
+    pub(crate) prepare_timeout: Option<Duration>,
     pub(crate) external_silence: Option<Duration>,
     pub(crate) a2a_idle: Option<Duration>,
     pub(crate) event_retention: Option<Duration>,
@@ -295,6 +301,7 @@ impl ServeArgs {
                 .provision_timeout_seconds
                 .or(file.provision_timeout_seconds)
                 .map(Duration::from_secs),
+            prepare_timeout: self.prepare_timeout_seconds.or(file.prepare_timeout_seconds).map(Duration::from_secs),
             external_silence: self
                 .remote_liveness_stale_after
                 .or(file.remote_liveness_stale_after)

@@ -38,6 +38,8 @@ fn a_purge_leaves_nothing_on_the_engine_and_no_row() {
     let mut server = Server::start(&engine);
     let id = server.online("alpha");
     assert!(engine.traces(&id).len() > 2, "a container and its volumes: {:?}", engine.traces(&id));
+    server.ok(&["delete", "alpha"]);
+    assert_eq!(engine.traces(&id), [format!("ws-{id}-workspace")], "what its agent worked on stays");
     let (status, purged) = call(&server, "DELETE", &format!("/workspaces/{id}?purge=true"), &json!({}));
     assert_eq!((status, &purged["status"]), (200, &json!("purged")), "{purged}");
     assert_eq!(engine.traces(&id), [""; 0], "the answer waits for it");

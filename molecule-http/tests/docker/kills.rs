@@ -37,7 +37,7 @@ fn a_server_that_dies_with_its_row_written_and_its_container_not_started_begins_
     assert_eq!(containers(&engine, &id), 1);
     assert_ne!(engine.inspect(&id)["Id"], unstarted["Id"]);
     assert!(server.ok(&["ask", "alpha", "Up at last?"]).contains("Up at last?"));
-    server.ok(&["delete", "alpha", "--yes"]);
+    server.ok(&["delete", "alpha", "--purge"]);
     server.until("nothing to be left of it", || engine.traces(&id).is_empty());
 }
 

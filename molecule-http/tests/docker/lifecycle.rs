@@ -35,7 +35,7 @@ fn workspaces_come_up_answer_restart_and_go() {
     assert_eq!(volumes(&before), volumes(&after));
     assert!(server.ok(&["ask", "alpha", "Still there?"]).contains("Still there?"));
 
-    server.ok(&["delete", "alpha", "--yes"]);
+    server.ok(&["delete", "alpha", "--purge"]);
     server.until("nothing to be left of alpha", || engine.traces(&alpha).is_empty());
     assert!(server.ok(&["ask", "beta", "And you?"]).contains("And you?"), "the other one is none the worse");
 }
@@ -78,7 +78,7 @@ fn a_workspace_is_paused_hibernated_and_woken() {
     assert_ne!(engine.inspect(&id)["Id"], second);
 
     server.ok(&["pause", "alpha"]);
-    server.ok(&["delete", "alpha", "--yes"]);
+    server.ok(&["delete", "alpha", "--purge"]);
     server.until("nothing to be left of alpha", || engine.traces(&id).is_empty());
 }
 
@@ -120,7 +120,7 @@ fn servers_on_one_engine_leave_each_others_workspaces_alone() {
     let before = engine.inspect(&theirs)["Id"].clone();
     one.start_again();
     one.ok(&["restart", "alpha"]);
-    one.ok(&["delete", "alpha", "--yes"]);
+    one.ok(&["delete", "alpha", "--purge"]);
     one.until("nothing to be left of ours", || engine.traces(&ours).is_empty());
     assert_eq!(engine.inspect(&theirs)["Id"], before);
     assert!(other.ok(&["ask", "alpha", "Still there?"]).contains("Still there?"));

@@ -5,16 +5,19 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::{
     lives::lived,
     process,
     server::{Server, Setup, until},
+    support,
 };
 
 const SECRET: &str = "between-control-planes";
@@ -167,6 +170,44 @@ async fn a_start_that_the_control_plane_refuses_fails_and_tells_nothing_of_it() 
         "{}",
         server.log()
     );
+}
+
+#[tokio::test]
+async fn what_a_server_began_when_it_was_killed_another_goes_on_with() {
+    let Some(database) = support::postgres_database().await else { return };
+    let owner = Owner::start();
+    // Takes every call, and answers none.
+    let silence = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let silent_url = format!("http://{}", silence.local_addr().expect("it listens"));
+    const LEASE: Duration = Duration::from_millis(1500);
+    let hasty = || {
+        let setup = owner.server().database(Some(database.url()));
+        setup.env("MOLECULE_QUEUE_LEASE_MS", &LEASE.as_millis().to_string()).env("MOLECULE_TIMEOUT_TICK_MS", "50")
+    };
+    let mut one = hasty().env("CP_PROVISION_URL", &silent_url).start().await;
+    let (other, third) = (hasty().start().await, hasty().start().await);
+    let id = one.create("coder").await;
+    let (_call, _) = silence.accept().await.expect("the machine is asked for");
+    let kinds = async |server: &Server| -> Vec<String> {
+        let kinds = server.events(&id).await.into_iter().map(|(kind, _)| kind);
+        kinds.filter(|kind| kind.starts_with("WORKSPACE_PROV") || kind == "WORKSPACE_ONLINE").collect()
+    };
+    let watched = Instant::now();
+    until("it is watched for longer than it would take", async || (watched.elapsed() > LEASE * 2).then_some(())).await;
+    assert_eq!(kinds(&other).await, ["WORKSPACE_PROVISIONING"], "who began it lives");
+
+    one.kill9();
+    let killed = Instant::now();
+    other.until_status(&id, "online").await;
+    assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
+    assert_eq!(owner.machines().len(), 1);
+    let expected = ["WORKSPACE_PROVISIONING", "WORKSPACE_PROVISIONING", "WORKSPACE_ONLINE"];
+    assert_eq!(kinds(&third).await, expected, "of two that saw it, one went on");
+    other.assert_answers(&id, "up at last").await;
+    third.assert_answers(&id, "here as well").await;
+    one.start_again().await;
+    one.assert_answers(&id, "and welcome back").await;
+    assert_eq!((owner.machines().len(), kinds(&one).await.len()), (1, expected.len()));
 }
 
 #[tokio::test]

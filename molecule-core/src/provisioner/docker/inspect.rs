@@ -1,6 +1,6 @@
 //! Looking at workloads: which container is whose, what it does, what it wrote.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::{
     models::{ContainerInspectResponse, ContainerState},
@@ -20,6 +20,15 @@ use crate::{
 const CRASH_LOOP: i64 = 3;
 /// How long it has to stay up for that: longer than any crash while starting takes.
 const SETTLED: TimeDelta = TimeDelta::seconds(60);
+
+/// Which workspaces are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that another installation does not claim, where more is there than their work.
+    Known,
+    /// Those that this installation made.
+    Own,
+}
 
 /// The container of a workspace.
 #[derive(Debug)]
@@ -91,20 +100,32 @@ impl DockerProvisioner {
         Ok(text)
     }
 
-    /// The workspaces that have anything with all of `labels`.
-    pub(super) async fn workspaces(&self, labels: &[(&str, &str)]) -> Result<Vec<WorkspaceId>> {
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(labels)).build();
+    /// The workspaces that have anything on the engine.
+    pub(super) async fn workspaces(&self, which: Which) -> Result<Vec<WorkspaceId>> {
+        let own = self.config.installation.as_deref();
+        let labels = match (which, own) {
+            (Which::Known, _) => [(names::MANAGED, names::YES)],
+            (Which::Own, Some(own)) => [(names::INSTALLATION, own)],
+            (Which::Own, None) => return Ok(Vec::new()),
+        };
+        let of_another =
+            |labels: &HashMap<String, String>| labels.get(names::INSTALLATION).is_some_and(|name| Some(&**name) != own);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&names::with_labels(&labels)).build();
         let containers = self.docker.list_containers(Some(options)).await;
         let containers = containers.map_err(errors::failed("list its containers"))?;
         let mut ids: BTreeSet<_> = containers
             .into_iter()
             .filter_map(|container| {
                 let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-                names::owner(&container.labels.unwrap_or_default(), &name)
+                let labels = container.labels.unwrap_or_default();
+                names::owner(&labels, &name).filter(|_| !of_another(&labels))
             })
             .collect();
-        let volumes = self.volumes_with(labels).await?;
-        ids.extend(volumes.into_iter().filter_map(|volume| names::owner(&volume.labels, &volume.name)));
+        let volumes = self.volumes_with(&labels).await?.into_iter().filter(|volume| !of_another(&volume.labels));
+        ids.extend(volumes.filter_map(|volume| {
+            let id = names::owner(&volume.labels, &volume.name)?;
+            (which == Which::Own || volume.name != names::workspace_volume(id)).then_some(id)
+        }));
         Ok(ids.into_iter().collect())
     }
 }

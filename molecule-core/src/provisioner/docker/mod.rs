@@ -146,7 +146,13 @@ impl LocalProvisioner for DockerProvisioner {
     async fn remove_volume(&self, id: WorkspaceId) -> Result<()> {
         let _gate = self.gates.enter(id).await;
         self.remove_containers(id).await?;
-        self.delete_volumes(id).await
+        self.delete_volumes(id, false).await
+    }
+
+    async fn purge_volumes(&self, id: WorkspaceId) -> Result<()> {
+        let _gate = self.gates.enter(id).await;
+        self.remove_containers(id).await?;
+        self.delete_volumes(id, true).await
     }
 
     async fn volume_has_file(&self, id: WorkspaceId, path: &str) -> Result<bool> {
@@ -180,14 +186,11 @@ impl WorkloadInspector for DockerProvisioner {
     }
 
     async fn inventory(&self) -> Result<Vec<WorkspaceId>> {
-        self.workspaces(&[(names::MANAGED, names::YES)]).await
+        self.workspaces(inspect::Which::Known).await
     }
 
     async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
-        match &self.config.installation {
-            Some(installation) => self.workspaces(&[(names::INSTALLATION, installation)]).await,
-            None => Ok(Vec::new()),
-        }
+        self.workspaces(inspect::Which::Own).await
     }
 }
 

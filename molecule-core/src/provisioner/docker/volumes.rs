@@ -58,17 +58,22 @@ impl DockerProvisioner {
         })
     }
 
-    /// Removes every volume of the workspace. No container of it may exist.
-    pub(super) async fn delete_volumes(&self, id: WorkspaceId) -> Result<()> {
-        for name in [names::config_volume(id), names::session_volume(id), names::workspace_volume(id)] {
+    /// Removes every volume of the workspace, that of its work only where `all` go. No container of it may exist.
+    pub(super) async fn delete_volumes(&self, id: WorkspaceId, all: bool) -> Result<()> {
+        let work = names::workspace_volume(id);
+        for name in [names::config_volume(id), names::session_volume(id)] {
             self.delete_volume(&name).await?;
+        }
+        if all {
+            self.delete_volume(&work).await?;
         }
         for name in [names::legacy_config_volume(id), names::legacy_session_volume(id)] {
             if self.legacy_volume(&name, id).await?.is_some() {
                 self.delete_volume(&name).await?;
             }
         }
-        for volume in self.volumes_with(&[(names::WORKSPACE, &id.to_string())]).await? {
+        let rest = self.volumes_with(&[(names::WORKSPACE, &id.to_string())]).await?;
+        for volume in rest.into_iter().filter(|volume| volume.name != work) {
             self.delete_volume(&volume.name).await?;
         }
         Ok(())

@@ -70,6 +70,32 @@ impl Folder {
         Ok(inside(&path, &[&self.configs]).is_ok_and(|path| path.is_file()))
     }
 
+    /// Removes everything but what the agent worked on; where that is nothing, the folder as well.
+    pub(super) fn remove_but_work(&self) -> Result<()> {
+        let is_empty = fs::read_dir(&self.workspace).map_or(true, |mut entries| entries.next().is_none());
+        if is_empty {
+            return self.remove();
+        }
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.path)? {
+                let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+                match kind {
+                    _ if path == self.workspace => {}
+                    kind if kind.is_dir() => fs::remove_dir_all(path)?,
+                    _ => fs::remove_file(path)?,
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|error| failed("remove the files of the workspace", &self.path, error))
+    }
+
+    /// Whether nothing is left but what the agent worked on.
+    pub(super) fn holds_only_work(&self) -> bool {
+        let mut entries = fs::read_dir(&self.path).into_iter().flatten().flatten().peekable();
+        entries.peek().is_some() && entries.all(|entry| entry.path() == self.workspace)
+    }
+
     /// Removes the folder and everything in it.
     pub(super) fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! <root>/<id>/configs/       the configuration folder, with the agent's token
-//!             workspace/     where it works, unless it was given a folder of the host
+//!             workspace/     where it works, unless it was given a folder of the host; what is in there is left until it
+//!                            is purged
 //!             agent.log      what it wrote; agent.log.1 is the log before
 //!             process.json   how to find its process again
 //! ```
@@ -166,6 +167,22 @@ impl ProcessProvisioner {
         self.0.tasks.spawn_blocking(operation).await.map_err(|error| {
             Error::new(ErrorKind::Unexpected, "an operation of the process backend broke off").caused_by(error)
         })?
+    }
+
+    async fn remove_with(&self, id: WorkspaceId, remove: fn(&Folder) -> Result<()>) -> Result<()> {
+        let slot = self.slot(id);
+        let gate = slot.lock().await;
+        self.blocking(move || {
+            let _gate = gate;
+            let process = slot.record.read()?.and_then(|record| record.process);
+            let left = process.map_or(Ok(Vec::new()), |process| process.workload()).map_err(unknown)?;
+            if !left.is_empty() {
+                let message = format!("workspace {id} still runs — stop it before its files are removed");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            remove(&slot.folder)
+        })
+        .await
     }
 
     /// Starts the agent and waits for its end in a task. Takes the gate along: the caller may go away.
@@ -334,19 +351,11 @@ impl LocalProvisioner for ProcessProvisioner {
 
     /// Fails with [`ErrorKind::Conflict`] while a process of the workspace runs: its folder would come back.
     async fn remove_volume(&self, id: WorkspaceId) -> Result<()> {
-        let slot = self.slot(id);
-        let gate = slot.lock().await;
-        self.blocking(move || {
-            let _gate = gate;
-            let process = slot.record.read()?.and_then(|record| record.process);
-            let left = process.map_or(Ok(Vec::new()), |process| process.workload()).map_err(unknown)?;
-            if !left.is_empty() {
-                let message = format!("workspace {id} still runs — stop it before its files are removed");
-                return Err(Error::new(ErrorKind::Conflict, message));
-            }
-            slot.folder.remove()
-        })
-        .await
+        self.remove_with(id, Folder::remove_but_work).await
+    }
+
+    async fn purge_volumes(&self, id: WorkspaceId) -> Result<()> {
+        self.remove_with(id, Folder::remove).await
     }
 
     async fn volume_has_file(&self, id: WorkspaceId, path: &str) -> Result<bool> {
@@ -402,6 +411,17 @@ impl WorkloadInspector for ProcessProvisioner {
     }
 
     async fn inventory(&self) -> Result<Vec<WorkspaceId>> {
+        let mut ids = self.own_inventory().await?;
+        let this = self.clone();
+        self.blocking(move || {
+            ids.retain(|id| !this.slot(*id).folder.holds_only_work());
+            Ok(ids)
+        })
+        .await
+    }
+
+    /// All of it: nobody else may use the root.
+    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
         let provisioner = Arc::clone(&self.0);
         self.blocking(move || {
             let root = &provisioner.config.root;
@@ -418,11 +438,6 @@ impl WorkloadInspector for ProcessProvisioner {
             }
         })
         .await
-    }
-
-    /// All of it: nobody else may use the root.
-    async fn own_inventory(&self) -> Result<Vec<WorkspaceId>> {
-        self.inventory().await
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) async fn http_status(url: &str) -> io::Result<u16> {
 pub(super) async fn clean_up(backend: &dyn Backend, id: WorkspaceId) -> Proof {
     backend.stop(id).await?;
     if backend.capability().volumes {
-        backend.remove_volume(id).await?;
+        backend.purge_volumes(id).await?;
     }
     Ok(())
 }

@@ -217,12 +217,39 @@ pub(super) async fn removing_repeats(bench: Bench<'_>) -> Proof {
     Ok(())
 }
 
+pub(super) async fn purging_repeats(bench: Bench<'_>) -> Proof {
+    bench.backend.purge_volumes(bench.id).await?;
+    bench.backend.start(&bench.spec(&[])).await?;
+    bench.backend.stop(bench.id).await?;
+    bench.backend.remove_volume(bench.id).await?;
+    for _ in 0..2 {
+        bench.backend.purge_volumes(bench.id).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn nothing_is_left(bench: Bench<'_>) -> Proof {
+    left_after(bench, false).await?;
+    bench.backend.purge_volumes(bench.id).await?;
+    ensure!(!bench.backend.own_inventory().await?.contains(&bench.id), "it is still ours");
+    left_after(bench, true).await?;
+    ensure!(!bench.backend.own_inventory().await?.contains(&bench.id), "it is still ours");
+    Ok(())
+}
+
+pub(super) async fn no_configuration_is_left(bench: Bench<'_>) -> Proof {
+    left_after(bench, false).await
+}
+
+async fn left_after(bench: Bench<'_>, purged: bool) -> Proof {
     let mut spec = bench.spec(&[]);
     spec.files = vec![file("config.yaml", "name: x", false)];
     bench.backend.start(&spec).await?;
     bench.backend.stop(bench.id).await?;
-    bench.backend.remove_volume(bench.id).await?;
+    match purged {
+        true => bench.backend.purge_volumes(bench.id).await?,
+        false => bench.backend.remove_volume(bench.id).await?,
+    }
     ensure!(!bench.backend.inventory().await?.contains(&bench.id), "it is still in the inventory");
     ensure!(!bench.backend.volume_has_file(bench.id, "config.yaml").await?, "its file is still there");
     let found = bench.backend.observe(bench.id).await?;
@@ -337,8 +364,8 @@ pub(super) async fn what_is_our_own_is_listed_as_well(bench: Bench<'_>) -> Proof
     ensure!(!own.contains(&bench.id) || all.contains(&bench.id), "what is our own is not in the inventory");
     bench.backend.stop(bench.id).await?;
     if bench.backend.capability().volumes {
-        bench.backend.remove_volume(bench.id).await?;
-        ensure!(!bench.backend.own_inventory().await?.contains(&bench.id), "a removed workspace is our own");
+        bench.backend.purge_volumes(bench.id).await?;
+        ensure!(!bench.backend.own_inventory().await?.contains(&bench.id), "a purged workspace is our own");
     }
     Ok(())
 }
@@ -446,6 +473,7 @@ pub(super) async fn the_undeclared_is_refused(bench: Bench<'_>) -> Proof {
     }
     if !capability.volumes {
         refusals.push(("remove_volume", kind(backend.remove_volume(id).await)));
+        refusals.push(("purge_volumes", kind(backend.purge_volumes(id).await)));
         refusals.push(("volume_has_file", kind(backend.volume_has_file(id, "x").await)));
         refusals.push(("write_auth_token", kind(backend.write_auth_token(id, &SecretString::from("x")).await)));
     }

@@ -129,6 +129,16 @@ pub const CASES: &[Case] = &[
         run: |bench| Box::pin(cases::removing_repeats(bench)),
     },
     Case {
+        name: "Afterwards the workspace is not in the inventory, and has no configuration.",
+        requires: |capability| capability.volumes,
+        run: |bench| Box::pin(cases::no_configuration_is_left(bench)),
+    },
+    Case {
+        name: "Purging what is not there, or was removed, succeeds.",
+        requires: |capability| capability.volumes,
+        run: |bench| Box::pin(cases::purging_repeats(bench)),
+    },
+    Case {
         name: "Afterwards nothing of the workspace is left on the backend.",
         requires: |capability| capability.volumes,
         run: |bench| Box::pin(cases::nothing_is_left(bench)),
@@ -174,7 +184,7 @@ pub const CASES: &[Case] = &[
         run: |bench| Box::pin(cases::the_inventory_lists_everything(bench)),
     },
     Case {
-        name: "Holds nothing that the inventory does not hold.",
+        name: "Of what runs it holds nothing that the inventory does not hold.",
         requires: always,
         run: |bench| Box::pin(cases::what_is_our_own_is_listed_as_well(bench)),
     },

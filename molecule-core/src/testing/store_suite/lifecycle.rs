@@ -1,13 +1,13 @@
 //! What stops and wakes a workspace, and who works in it.
 
-use super::{StoreCase, at, cases, event, events, insert, workspace};
+use super::{StoreCase, at, attempt, cases, event, events, insert, workspace};
 use futures_util::future::join_all;
 
 use crate::{
     clock::{SystemEntropy, random_uuid},
     events::Event,
     id::{EventId, WorkspaceId},
-    store::{Condition, NewAgent, NewWorkspace, Store, machines::LeftMachine},
+    store::{Abandoned, Condition, NewAgent, NewWorkspace, Store, machines::LeftMachine},
     workspace::Status,
 };
 
@@ -77,6 +77,35 @@ cases! {
         assert!(store.left_machines(at(9)).await.unwrap().is_empty());
         assert_eq!(store.workspace(kept.id).await.unwrap().unwrap().instance_id.as_deref(), Some("i-new"));
         assert_eq!(store.workspace(removed.id).await.unwrap().unwrap().instance_id, None);
+    }
+
+    /// A try that nobody carries out is taken over once, unless somebody spoke of it since
+    async fn takes_over_what_is_abandoned(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let again = Status::Provisioning.to(Status::Provisioning).unwrap();
+        let seen = async |attempt| {
+            let renewed_at = store.provisioning().await.unwrap()[0].provision_renewed_at;
+            renewed_at.map(|renewed_at| Abandoned { attempt, renewed_at })
+        };
+        let take = async |attempt, abandoned| {
+            store.begin_attempt(new.id, again, attempt, abandoned, &event(new.id, 9)).await.unwrap()
+        };
+        let first = new.provision_attempt.unwrap();
+        let abandoned = seen(first).await.expect("it is under way from the start");
+        assert_eq!(abandoned.renewed_at, at(0));
+        assert!(store.renew_attempt(new.id, first, at(5)).await.unwrap());
+        let (second, third) = (attempt(), attempt());
+        assert!(!take(second, Some(abandoned)).await, "somebody spoke of it");
+        let abandoned = seen(first).await;
+        assert!(take(second, abandoned).await);
+        assert!(!take(third, abandoned).await && !store.renew_attempt(new.id, first, at(10)).await.unwrap());
+        assert!(store.assign(new.id, second, Some("http://there"), None, at(11)).await.unwrap());
+        assert_eq!(seen(second).await, None, "the backend has answered");
+        assert!(!store.renew_attempt(new.id, second, at(12)).await.unwrap());
+        // Whoever asks for another try gets it.
+        assert!(take(third, None).await);
+        assert_eq!(seen(third).await.map(|abandoned| abandoned.renewed_at), Some(at(9)));
     }
 
     /// The nearest paused workspace above another is found, and only one above it

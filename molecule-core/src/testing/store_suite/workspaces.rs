@@ -67,7 +67,7 @@ cases! {
         let first = new.provision_attempt.unwrap();
         let second = attempt();
         let again = Status::Provisioning.to(Status::Provisioning).unwrap();
-        assert!(store.begin_attempt(new.id, again, second, &event(new.id, 1)).await.unwrap());
+        assert!(store.begin_attempt(new.id, again, second, None, &event(new.id, 1)).await.unwrap());
         let failed = Status::Provisioning.to(Status::Failed).unwrap();
         assert!(!store.fail_attempt(new.id, failed, first, "late", Some(""), &event(new.id, 2)).await.unwrap());
         assert!(!store.assign(new.id, first, Some("http://late"), None, at(3)).await.unwrap());
