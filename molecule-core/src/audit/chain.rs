@@ -29,6 +29,9 @@ mod tests {
         key::tests::{key, rows},
     };
 
+    /// The name of a member, and what changes it.
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut AuditEvent));
+
     fn row(event: AuditEvent) -> AuditRow {
         AuditRow { event, linked: true, alone: true }
     }
@@ -44,7 +47,7 @@ mod tests {
             change(&mut rows[1]);
             judge(&key, &rows)
         };
-        let changes: [(&str, &dyn Fn(&mut AuditEvent)); 12] = [
+        let changes: [Change<'_>; 12] = [
             ("id", &|event| event.id.push('0')),
             ("timestamp", &|event| event.timestamp += TimeDelta::seconds(1)),
             ("agent_id", &|event| event.agent_id.clear()),

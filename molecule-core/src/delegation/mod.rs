@@ -128,7 +128,7 @@ impl ControlPlane {
         self.tell_activity(&row);
         let this = self.clone();
         let begun = id.clone();
-        let run = async move { this.run_delegation(source, target, begun, request.task).await };
+        let run = async move { this.run_delegation(source, target, begun, request.task, claim).await };
         let task = self.inner.tasks.spawn(run);
         Ok((Delegated { id, status: "delegated".to_owned(), target, is_repeat: false }, Some(task)))
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::outcome::Outcome;
 use crate::{
@@ -20,7 +21,7 @@ row! {
     pub(crate) struct Orphan {
         pub(crate) workspace_id: WorkspaceId,
         pub(crate) delegation_id: String,
-        pub(crate) claim: uuid::Uuid,
+        pub(crate) claim: Uuid,
     }
 }
 
@@ -129,7 +130,7 @@ impl ControlPlane {
         for orphan in self.inner.store.orphaned_delegations(silent_since, BATCH).await? {
             let claim = random_uuid(&*self.inner.entropy);
             if self.inner.store.take_delegation(&orphan, claim, now).await? {
-                self.resume_delegation(orphan).await?;
+                self.resume_delegation(orphan, claim).await?;
             }
         }
         for stranded in self.inner.store.stranded_delegations(BATCH).await? {
@@ -140,7 +141,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    async fn resume_delegation(&self, orphan: Orphan) -> Result<()> {
+    async fn resume_delegation(&self, orphan: Orphan, claim: Uuid) -> Result<()> {
         let Orphan { workspace_id: source, delegation_id: id, .. } = orphan;
         let begun = self.inner.store.begun_delegation(source, &id).await?;
         let Some(Begun { target_id: Some(target), request_body, status, created_at }) = begun else {
@@ -156,7 +157,8 @@ impl ControlPlane {
                 tracing::info!(workspace.id = %source, delegation.id = id, "a delegation of a server that died begins");
                 let task = request_body.as_ref().and_then(|body| body["task"].as_str()).unwrap_or_default().to_owned();
                 let this = self.clone();
-                self.inner.tasks.spawn(async move { this.run_delegation(source, target, id, task).await.map(drop) });
+                let run = async move { this.run_delegation(source, target, id, task, claim).await.map(drop) };
+                self.inner.tasks.spawn(run);
                 Ok(())
             }
             Verdict::End(outcome) => {

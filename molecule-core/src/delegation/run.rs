@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
 
 use super::outcome::{Outcome, may_retry};
 use crate::{
@@ -24,6 +25,7 @@ impl ControlPlane {
         target: WorkspaceId,
         id: String,
         task: String,
+        claim: Uuid,
     ) -> Option<Result<Answer, Error>> {
         let lease = self.inner.config.queue_lease;
         let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
@@ -33,7 +35,7 @@ impl ControlPlane {
             tokio::select! {
                 said = &mut run => return said,
                 _ = renew.tick() => {
-                    if let Err(error) = self.inner.store.renew_delegation(source, &id, self.now()).await {
+                    if let Err(error) = self.inner.store.renew_delegation(source, &id, claim, self.now()).await {
                         tracing::warn!(delegation.id = id, error = error.detail(), "a claim could not be renewed");
                     }
                 }

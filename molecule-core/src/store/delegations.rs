@@ -42,7 +42,7 @@ statements! {
     TARGET = "SELECT target_id FROM activity_logs WHERE workspace_id = $1 AND delegation_id = $2 \
               AND method = 'delegate' ORDER BY created_at DESC LIMIT 1";
     CLAIM = "INSERT INTO delegation_claims (workspace_id, delegation_id, claim, renewed_at) VALUES ($1, $2, $3, $4)";
-    RENEW = "UPDATE delegation_claims SET renewed_at = $3 WHERE workspace_id = $1 AND delegation_id = $2";
+    RENEW = "UPDATE delegation_claims SET renewed_at = $4 WHERE workspace_id = $1 AND delegation_id = $2 AND claim = $3";
     TAKE = "UPDATE delegation_claims SET claim = $4, renewed_at = $5 \
             WHERE workspace_id = $1 AND delegation_id = $2 AND claim = $3";
     RELEASE = "DELETE FROM delegation_claims WHERE workspace_id = $1 AND delegation_id = $2";
@@ -168,9 +168,22 @@ impl Store {
         })
     }
 
-    /// Says that a delegation is still being carried out.
-    pub(crate) async fn renew_delegation(&self, of: WorkspaceId, id: &str, now: DateTime<Utc>) -> Result<()> {
-        on_pool!(self.writer(), |p| sqlx::query(RENEW).bind(of).bind(id).bind(now).execute(p).await.map(drop))?;
+    /// Says that a delegation is still being carried out, by whoever holds `claim`: it may be another's by now.
+    pub(crate) async fn renew_delegation(
+        &self,
+        of: WorkspaceId,
+        id: &str,
+        claim: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        on_pool!(self.writer(), |p| sqlx::query(RENEW)
+            .bind(of)
+            .bind(id)
+            .bind(claim)
+            .bind(now)
+            .execute(p)
+            .await
+            .map(drop))?;
         Ok(())
     }
 

@@ -49,6 +49,30 @@ cases! {
         assert_eq!(nowhere.kind(), crate::ErrorKind::NotFound);
     }
 
+    /// Whoever holds a delegation says that it is carried out, and whoever held it before cannot
+    async fn delegations_are_held(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let row = NewActivity {
+            method: Some("delegate".to_owned()),
+            delegation_id: Some("d".to_owned()),
+            status: "pending".to_owned(),
+            ..activity(new.id, "delegation", 0)
+        };
+        let (first, second) = (random_uuid(&SystemEntropy), random_uuid(&SystemEntropy));
+        store.begin_delegation(&row, &event(new.id, 0), Some(first)).await.unwrap();
+        let orphans = async |before| store.orphaned_delegations(at(before), 10).await.unwrap();
+        store.renew_delegation(new.id, "d", first, at(10)).await.unwrap();
+        assert!(orphans(10).await.is_empty());
+        let orphan = orphans(11).await.remove(0);
+        assert!(store.take_delegation(&orphan, second, at(20)).await.unwrap());
+        assert!(!store.take_delegation(&orphan, first, at(20)).await.unwrap(), "one takes it");
+        store.renew_delegation(new.id, "d", first, at(30)).await.unwrap();
+        assert_eq!(orphans(21).await.len(), 1, "it is no more the first one's");
+        store.renew_delegation(new.id, "d", second, at(30)).await.unwrap();
+        assert!(orphans(30).await.is_empty());
+    }
+
     /// Messages are claimed by their urgency, then by their age, and those that expired not at all
     async fn messages_have_priorities(store: Store) {
         let new = workspace();
