@@ -170,12 +170,13 @@ impl Store {
             .busy_timeout(PATIENCE)
             .log_statements(LevelFilter::Trace);
         let opened = |error| unreachable_database("SQLite file", error);
-        // A database in memory lives in its one connection.
+        // A database in memory lives in its one connection, which a caller that leaves while it is tested would take along.
         if url.contains(":memory:") {
             let one = SqlitePoolOptions::new()
                 .max_connections(1)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                .test_before_acquire(false)
                 .acquire_timeout(PATIENCE)
                 .connect_with(options)
                 .await
