@@ -64,7 +64,8 @@ pub(crate) struct Inner {
     pub(crate) turns: Turns,
     /// A place for each run of a schedule that may be under way.
     pub(crate) runs: Arc<Semaphore>,
-    pub(crate) http: reqwest::Client,
+    pub(crate) clients: a2a::Clients,
+    pub(crate) notes: a2a::Notes,
     pub(crate) unreadable: Unreadable,
     /// Who is where, for those who are told of many workspaces.
     pub(crate) hierarchy: registry::Known,
@@ -221,7 +222,8 @@ impl Builder {
                 attempts: Attempts::default(),
                 turns: Turns::default(),
                 runs: Arc::new(Semaphore::new(schedules::RUNS_AT_ONCE)),
-                http: a2a::client()?,
+                clients: a2a::Clients::new()?,
+                notes: a2a::Notes::default(),
                 unreadable: Unreadable::default(),
                 hierarchy: registry::Known::default(),
                 names: Names::new(self.resolver),

@@ -111,30 +111,29 @@ impl ControlPlane {
         told: Option<Kept>,
         began: Instant,
     ) -> Result<Answer> {
-        let workspace = workspace.clone();
         match outcome {
             Ok(answer) => {
                 let kept = told.unwrap_or_else(|| Kept::of(&answer));
-                self.note_answer(workspace, letter, answer.status, kept, began.elapsed());
+                self.note_answer(workspace, &letter, &answer, kept, began.elapsed()).await;
                 Ok(answer)
             }
             Err(Failure::Busy(why)) if workspace.native_session => {
                 let error = native_session(why);
-                self.note_failure(workspace, letter, &error, None, began.elapsed());
+                self.note_failure(workspace, &letter, &error, None, began.elapsed()).await;
                 Err(error)
             }
-            Err(Failure::Busy(why)) => match self.keep(&workspace, &letter, &why, None).await {
+            Err(Failure::Busy(why)) => match self.keep(workspace, &letter, &why, None).await {
                 Ok(kept) => Ok(kept.answer),
                 Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
                 Err(cause) => {
                     let error = not_kept(why).caused_by(cause);
-                    self.note_failure(workspace, letter, &error, None, began.elapsed());
+                    self.note_failure(workspace, &letter, &error, None, began.elapsed()).await;
                     Err(error)
                 }
             },
             Err(Failure::Failed { error, delivered }) => {
                 let delivered = delivered.then(|| told.unwrap_or_default());
-                self.note_failure(workspace, letter, &error, delivered, began.elapsed());
+                self.note_failure(workspace, &letter, &error, delivered, began.elapsed()).await;
                 Err(error)
             }
         }

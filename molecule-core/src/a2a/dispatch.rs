@@ -18,21 +18,12 @@ use crate::{
     clock::random_uuid,
     control_plane::{Backend, ControlPlane},
     error::{Error, ErrorKind, Result},
-    http_client::{self, Timeouts},
     id::WorkspaceId,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
 
-/// How long a connection to an agent may take. What comes after it is bounded by signs of life.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: None };
-
 /// Says which version of the protocol a request is of. Without it agents take it for one from before it was said.
 pub const PROTOCOL: &str = "a2a-version";
-
-/// The client for agents whose address the backend assigned.
-pub(crate) fn client() -> Result<reqwest::Client> {
-    http_client::build(TIMEOUTS)
-}
 
 /// A call to an agent.
 #[derive(Debug, Clone)]
@@ -257,7 +248,7 @@ impl ControlPlane {
     pub(crate) async fn client_for(&self, workspace: &Workspace) -> Result<reqwest::Client> {
         let assigned = !workspace.is_external() && self.inner.backend.assigns_urls();
         if assigned {
-            return Ok(self.inner.http.clone());
+            return Ok(self.inner.clients.assigned());
         }
         if !self.reaches(workspace) {
             return Err(Error::new(ErrorKind::Unavailable, "workspace runs on another server"));
@@ -265,11 +256,7 @@ impl ControlPlane {
         let checked = self.check_url(&workspace.url).await.map_err(|error| {
             Error::new(ErrorKind::Upstream, "workspace URL is not publicly routable").caused_by(error)
         })?;
-        let host = checked.url.host_str().unwrap_or_default();
-        http_client::builder(TIMEOUTS)
-            .resolve_to_addrs(host, &checked.addresses)
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error))
+        self.inner.clients.pinned(checked).await
     }
 
     /// What the caller is told when the agent answered with something else than success.

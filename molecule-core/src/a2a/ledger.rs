@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{Answer, Used, dispatch::Letter, told::Kept};
+use super::{Answer, Note, Used, dispatch::Letter, told::Kept};
 use crate::{
     activity::NewActivity,
     control_plane::ControlPlane,
@@ -14,9 +14,6 @@ use crate::{
     id::WorkspaceId,
     workspace::Workspace,
 };
-
-/// How long keeping what a call left may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For how long the same message from the same sender is one that was sent again.
 const REPEATED: TimeDelta = TimeDelta::minutes(10);
@@ -65,59 +62,54 @@ impl ControlPlane {
         Ok(Answer::own(200, &told))
     }
 
-    /// Keeps what an agent answered, in a task of its own.
-    pub(super) fn note_answer(&self, workspace: Workspace, letter: Letter, status: u16, kept: Kept, took: Duration) {
-        let this = self.clone();
-        self.later(async move {
-            let Kept { body, tool_trace, used } = kept;
-            let failed = status >= 400;
-            if !failed {
-                this.tell_canvas(&workspace, &letter, &body, took);
-            }
-            let row = NewActivity {
-                duration_ms: Some(millis(took)),
-                tool_trace,
-                status: if failed { "error" } else { "ok" }.to_owned(),
-                error_detail: failed.then(|| body.get("error").and_then(Value::as_str).unwrap_or_default().to_owned()),
-                response_body: Some(body),
-                ..this.letter_row(&workspace, &letter)
-            };
-            this.log_or_count(&row).await;
-            if !failed {
-                this.touch_sender(letter.sender.workspace()).await;
-                this.note_usage(workspace.id, used).await;
-            }
-        });
+    /// Notes what an agent answered.
+    pub(super) async fn note_answer(
+        &self,
+        workspace: &Workspace,
+        letter: &Letter,
+        answer: &Answer,
+        kept: Kept,
+        took: Duration,
+    ) {
+        let Kept { body, tool_trace, used } = kept;
+        let failed = answer.status >= 400;
+        if !failed {
+            self.tell_canvas(workspace, letter, &body, took);
+        }
+        let row = NewActivity {
+            duration_ms: Some(millis(took)),
+            tool_trace,
+            status: if failed { "error" } else { "ok" }.to_owned(),
+            error_detail: failed.then(|| body.get("error").and_then(Value::as_str).unwrap_or_default().to_owned()),
+            response_body: Some(body),
+            ..self.letter_row(workspace, letter)
+        };
+        let sender = letter.sender.workspace().filter(|_| !failed);
+        self.note(Note { row, sender, used: used.filter(|_| !failed) }, answer.body.len()).await;
     }
 
-    /// Keeps that an agent gave no answer, in a task of its own. `delivered` is what came of one that has the message.
-    pub(super) fn note_failure(
+    /// Notes that an agent gave no answer. `delivered` is what came of one that has the message.
+    pub(super) async fn note_failure(
         &self,
-        workspace: Workspace,
-        letter: Letter,
+        workspace: &Workspace,
+        letter: &Letter,
         error: &Error,
         delivered: Option<Kept>,
         took: Duration,
     ) {
-        let said = error.message().to_owned();
-        let this = self.clone();
-        self.later(async move {
-            let mut row = this.letter_row(&workspace, &letter);
-            row.duration_ms = Some(millis(took));
-            let Some(Kept { body, tool_trace, used }) = delivered else {
-                row.summary = Some(format!("A2A request to {} failed: {said}", workspace.name));
-                row.status = "error".to_owned();
-                row.error_detail = Some(said);
-                this.log_or_count(&row).await;
-                return;
-            };
-            // An agent that has the message did what it was asked; only its words, or the last of them, are lost.
-            row.response_body = Some(body).filter(|body| !body.is_null());
-            row.tool_trace = tool_trace;
-            this.log_or_count(&row).await;
-            this.touch_sender(letter.sender.workspace()).await;
-            this.note_usage(workspace.id, used).await;
-        });
+        let mut row = self.letter_row(workspace, letter);
+        row.duration_ms = Some(millis(took));
+        let Some(Kept { body, tool_trace, used }) = delivered else {
+            let said = error.message().to_owned();
+            row.summary = Some(format!("A2A request to {} failed: {said}", workspace.name));
+            row.status = "error".to_owned();
+            row.error_detail = Some(said);
+            return self.note(Note { row, sender: None, used: None }, 0).await;
+        };
+        // An agent that has the message did what it was asked; only its words, or the last of them, are lost.
+        row.response_body = Some(body).filter(|body| !body.is_null());
+        row.tool_trace = tool_trace;
+        self.note(Note { row, sender: letter.sender.workspace(), used }, 0).await;
     }
 
     /// Tells the canvas what an agent answered to its user, or to the platform.
@@ -151,14 +143,5 @@ impl ControlPlane {
         if let Err(error) = self.inner.store.add_usage(id, self.now(), used).await {
             tracing::warn!(workspace.id = %id, error = error.detail(), "what a call used could not be kept");
         }
-    }
-
-    /// Runs `work` in a task of its own, within its time.
-    fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.inner.tasks.spawn(async move {
-            if tokio::time::timeout(PATIENCE, work).await.is_err() {
-                tracing::error!("what a call left could not be kept in time");
-            }
-        });
     }
 }

@@ -1,12 +1,14 @@
 //! Calls from one agent, or from the operator, to another agent.
 
 mod carry;
+mod clients;
 mod dead;
 mod dispatch;
 mod drain;
 mod exchange;
 mod ledger;
 mod live;
+mod notes;
 mod payload;
 mod queue;
 mod sender;
@@ -14,7 +16,8 @@ mod told;
 mod usage;
 
 pub(crate) use self::{
-    dispatch::client,
+    clients::Clients,
+    notes::{Note, Notes},
     queue::{ATTEMPTS, Claim, Claimed, Enqueued, NewItem, Queues, Settled},
     usage::{Used, day_of},
 };

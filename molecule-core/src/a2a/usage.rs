@@ -65,6 +65,7 @@ impl ControlPlane {
     /// [`NotFound`](crate::ErrorKind::NotFound) for an unknown or removed workspace.
     pub async fn usage_today(&self, id: WorkspaceId) -> Result<Usage> {
         self.existing(id).await.map_err(gone_is_not_found)?;
+        self.notes_written().await;
         let period_start = day_of(self.now());
         let (input_tokens, output_tokens, total_calls) = self.inner.store.usage(id, period_start).await?;
         let period_end = period_start.checked_add_days(Days::new(1)).unwrap_or(period_start);

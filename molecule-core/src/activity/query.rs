@@ -168,6 +168,7 @@ impl ControlPlane {
     pub async fn activity(&self, of: WorkspaceId, query: &ActivityQuery) -> Result<Vec<Activity>> {
         let (mut page, cursor) = query.page(self.now())?;
         self.existing(of).await.map_err(gone_is_not_found)?;
+        self.notes_written().await;
         if let Some(cursor) = cursor {
             let time = self
                 .inner
@@ -192,6 +193,7 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn search_session(&self, of: WorkspaceId, text: &str, wanted: &str) -> Result<Vec<Found>> {
         self.existing(of).await.map_err(gone_is_not_found)?;
+        self.notes_written().await;
         let (text, _) = super::preview(text.trim(), LONGEST_SEARCH);
         let found = self.inner.store.search_session(of, text, limit(wanted, FOUND, MOST_FOUND)).await;
         found.map_err(|error| failed(error, "session search failed"))

@@ -1,6 +1,6 @@
 //! The activity log. The rows of a workspace have times that only grow, in the order in which they appear.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -8,8 +8,11 @@ use serde_json::Value;
 use super::{
     Store, clean,
     pool::{in_transaction, on_pool, statements},
+    usage::add_usage,
+    workspaces::TOUCH_OUTBOUND,
 };
 use crate::{
+    a2a::Note,
     activity::{Activity, Found, NewActivity, Page, Source},
     error::{Error, Result},
     id::{ActivityId, WorkspaceId},
@@ -170,6 +173,29 @@ impl Store {
     /// [`NotFound`](crate::error::ErrorKind::NotFound) where there is no such workspace.
     pub(crate) async fn insert_activity(&self, new: &NewActivity) -> Result<DateTime<Utc>> {
         in_transaction!(self.writer(), |tx| { insert_activity!(tx, new).map_err(no_workspace) })
+    }
+
+    /// Writes what was noted of calls: all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`Store::insert_activity`].
+    pub(crate) async fn insert_notes(&self, notes: &[Note], now: DateTime<Utc>) -> Result<()> {
+        let mut in_order: Vec<&Note> = notes.iter().collect();
+        // Servers that write at once take what they both need in one order, so that neither holds up the other for good.
+        in_order.sort_by_key(|note| note.row.workspace_id);
+        let senders: BTreeSet<_> = notes.iter().filter_map(|note| note.sender).collect();
+        in_transaction!(self.writer(), |tx| {
+            for note in &in_order {
+                insert_activity!(tx, &note.row).map_err(no_workspace)?;
+            }
+            for sender in &senders {
+                sqlx::query(TOUCH_OUTBOUND).bind(*sender).bind(now).execute(&mut *tx).await?;
+            }
+            for (note, used) in in_order.iter().filter_map(|note| Some((note, note.used?))) {
+                add_usage!(tx, note.row.workspace_id, now, used)?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes the row of a message. False where the same one, by its id and all that it says, is there since `since`.

@@ -22,6 +22,22 @@ statements! {
               WHERE workspace_id = $1 AND period_start = $2";
 }
 
+/// Adds what one call used to its day.
+macro_rules! add_usage {
+    ($connection:expr, $of:expr, $at:expr, $used:expr) => {{
+        let used: $crate::a2a::Used = $used;
+        sqlx::query($crate::store::usage::ADD)
+            .bind($of)
+            .bind($crate::a2a::day_of($at))
+            .bind(used.input_tokens)
+            .bind(used.output_tokens)
+            .execute(&mut *$connection)
+            .await
+    }};
+}
+
+pub(super) use add_usage;
+
 impl Store {
     /// Adds what one call used to its day.
     pub(crate) async fn add_usage(&self, of: WorkspaceId, at: DateTime<Utc>, used: Used) -> Result<()> {
