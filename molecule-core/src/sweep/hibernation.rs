@@ -20,10 +20,10 @@ fn idle_since(row: &Idle) -> DateTime<Utc> {
     known.into_iter().flatten().fold(row.created_at, DateTime::max)
 }
 
-/// Whether the workspace has been idle for as long as it is to be.
-fn is_due(row: &Idle, jumped_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    row.hibernation_idle_minutes > 0
-        && age(idle_since(row), jumped_at, now) > TimeDelta::minutes(i64::from(row.hibernation_idle_minutes))
+/// Whether the workspace has been idle for as long as it is to be. Before `hearing_since` nobody would know.
+fn is_due(row: &Idle, hearing_since: DateTime<Utc>, jumped_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    let limit = TimeDelta::minutes(i64::from(row.hibernation_idle_minutes));
+    limit > TimeDelta::zero() && age(idle_since(row).max(hearing_since), jumped_at, now) > limit
 }
 
 impl ControlPlane {
@@ -35,7 +35,9 @@ impl ControlPlane {
         // The rows must know of every task before they are asked for those who have none.
         self.save_telemetry().await?;
         let jumped_at = self.inner.jumps.last(&*self.inner.clock);
-        for row in self.inner.store.idle().await?.into_iter().filter(|row| is_due(row, jumped_at, self.now())) {
+        let since = self.inner.hearing.known_since();
+        let due = |row: &Idle| is_due(row, since, jumped_at, self.now());
+        for row in self.inner.store.idle().await?.into_iter().filter(due) {
             tracing::info!(workspace.id = %row.id, since = %idle_since(&row), "idle; hibernating it");
             match self.hibernate(row.id, false).await {
                 // It moved on, or began to work.
@@ -86,7 +88,7 @@ mod tests {
 
     #[test]
     fn who_did_nothing_for_so_long_is_due_row_by_row() {
-        let due = |row: &Idle, now| is_due(row, None, at(now));
+        let due = |row: &Idle, now| is_due(row, at(-10), None, at(now));
         assert!(!due(&idle(0), 1_000_000) && !due(&idle(-1), 1_000_000), "it is not to hibernate");
         let rows = [
             idle(10),
@@ -100,12 +102,14 @@ mod tests {
             let since = if n == 0 { 0 } else { 100 };
             assert!(!due(row, since + 600) && due(row, since + 601), "{row:?}");
         }
+        let heard_again = |now| is_due(&idle(10), at(1000), None, at(now));
+        assert!(!heard_again(1600) && heard_again(1601), "nobody could hear it for a while");
     }
 
     #[test]
     fn a_clock_that_jumps_puts_nobody_to_sleep() {
         for jumped_at in [3600, -3600] {
-            let due = |now| is_due(&idle(10), Some(at(jumped_at)), at(now));
+            let due = |now| is_due(&idle(10), at(-10), Some(at(jumped_at)), at(now));
             assert!(!due(jumped_at) && !due(jumped_at + 600) && due(jumped_at + 601), "{jumped_at}");
         }
     }

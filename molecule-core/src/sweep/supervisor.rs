@@ -10,6 +10,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use crate::{control_plane::ControlPlane, error::Result};
 
@@ -77,10 +78,12 @@ where
                     tracing::warn!(sweep = name, error = error.detail(), "a sweep could not finish");
                 }
                 this.tick(name);
+                let due = Instant::now() + period;
                 tokio::select! {
                     () = this.inner.stop.cancelled() => return,
-                    () = tokio::time::sleep(period) => {}
+                    () = tokio::time::sleep_until(due) => {}
                 }
+                this.inner.hearing.came_round(due, this.now());
             }
         }
     });
@@ -128,7 +131,7 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{sync::mpsc, time::Instant};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::{store::Store, testing::ManualClock};

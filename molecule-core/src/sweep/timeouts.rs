@@ -29,15 +29,29 @@ struct Limits {
     /// Before the backend is asked for anything.
     prepare: TimeDelta,
     start: TimeDelta,
+    /// What an agent has at least since it can be heard again, where it could not meanwhile.
+    heard: TimeDelta,
+}
+
+/// What of time is known.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    jumped_at: Option<DateTime<Utc>>,
+    /// No agent could be heard before this.
+    hearing_since: DateTime<Utc>,
 }
 
 /// Whether the try of `row` has had its time.
-fn is_over(row: &Supervised, limits: Limits, jumped_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
-    let (began, limit) = match row.provision_asked_at {
-        Some(asked_at) => (asked_at, limits.start),
-        None => (row.provision_started_at.unwrap_or(row.updated_at), limits.prepare + limits.start),
+fn is_over(row: &Supervised, limits: Limits, known: Known, now: DateTime<Utc>) -> bool {
+    let age = |then| age(then, known.jumped_at, now);
+    let late = match row.provision_asked_at {
+        Some(asked_at) => {
+            let was_heard = asked_at >= known.hearing_since || age(known.hearing_since) > limits.heard;
+            was_heard && age(asked_at) > limits.start
+        }
+        None => age(row.provision_started_at.unwrap_or(row.updated_at)) > limits.prepare + limits.start,
     };
-    row.status == Status::Provisioning && age(began, jumped_at, now) > limit
+    row.status == Status::Provisioning && late
 }
 
 /// What came of the try of `row`, where the backend `tells` when it started something.
@@ -52,21 +66,24 @@ fn reason(row: &Supervised, tells: bool) -> &'static str {
 impl ControlPlane {
     /// Looks at every try that is under way, once.
     pub(crate) async fn sweep_timeouts(&self) -> Result<()> {
-        let jumped_at = self.inner.jumps.last(&*self.inner.clock);
         // What templates say of time may have changed.
         self.inner.config.templates.list().await;
-        let prepare = TimeDelta::from_std(self.inner.config.prepare_timeout).unwrap_or(LONGEST);
+        let time = |limit| TimeDelta::from_std(limit).unwrap_or(LONGEST);
+        let (prepare, heard) = (time(self.inner.config.prepare_timeout), time(self.inner.config.managed_silence));
         let tells = self.inner.backend.assigns_urls() || matches!(self.inner.backend, Backend::ControlPlane(_));
         let lease = TimeDelta::from_std(self.inner.config.queue_lease).unwrap_or(TimeDelta::MAX);
-        for row in self.inner.store.provisioning().await? {
-            if let Some(abandoned) = is_abandoned(&row, lease, jumped_at, self.now())
+        let rows = self.inner.store.provisioning().await;
+        let hearing_since = self.inner.hearing.since(rows.is_ok(), self.now());
+        let known = Known { jumped_at: self.inner.jumps.last(&*self.inner.clock), hearing_since };
+        for row in rows? {
+            if let Some(abandoned) = is_abandoned(&row, lease, known.jumped_at, self.now())
                 && self.go_on(row.id, abandoned).await?
             {
                 continue;
             }
             let timeout = self.inner.config.provision_timeout_for(&row.runtime);
-            let limits = Limits { prepare, start: TimeDelta::from_std(timeout).unwrap_or(LONGEST) };
-            let Some(attempt) = row.provision_attempt.filter(|_| is_over(&row, limits, jumped_at, self.now())) else {
+            let limits = Limits { prepare, start: time(timeout), heard };
+            let Some(attempt) = row.provision_attempt.filter(|_| is_over(&row, limits, known, self.now())) else {
                 continue;
             };
             let extra = json!({
@@ -104,7 +121,8 @@ mod tests {
             provision_renewed_at: None,
             instance_id: None,
         };
-        let limits = Limits { prepare: TimeDelta::seconds(900), start: TimeDelta::seconds(600) };
+        let (prepare, start) = (TimeDelta::seconds(900), TimeDelta::seconds(600));
+        let limits = Limits { prepare, start, heard: TimeDelta::seconds(180) };
         for (status, began, asked, jumped_at, now, expected) in [
             (Status::Provisioning, Some(-900), Some(0), None, 600, false),
             (Status::Provisioning, Some(-900), Some(0), None, 601, true),
@@ -121,8 +139,24 @@ mod tests {
             (Status::Online, Some(0), Some(0), None, 601, false),
             (Status::Failed, Some(0), Some(0), None, 601, false),
         ] {
-            let over = is_over(&row(status, began, asked), limits, jumped_at.map(at), at(now));
+            let known = Known { jumped_at: jumped_at.map(at), hearing_since: at(-10_000) };
+            let over = is_over(&row(status, began, asked), limits, known, at(now));
             assert_eq!(over, expected, "{status} {began:?} {asked:?} {jumped_at:?} {now}");
+        }
+        // Nobody could hear the agent for a while, or this server began later than the try.
+        for (asked, hearing_since, now, expected) in [
+            (Some(0), 590, 770, false),
+            (Some(0), 590, 771, true),
+            (Some(0), 590, 601, false),
+            (Some(0), 100, 601, true),
+            (Some(600), 590, 1200, false),
+            (Some(600), 590, 1201, true),
+            // What no agent has to say is not waited for.
+            (None, 1490, 1501, true),
+        ] {
+            let known = Known { jumped_at: None, hearing_since: at(hearing_since) };
+            let over = is_over(&row(Status::Provisioning, Some(0), asked), limits, known, at(now));
+            assert_eq!(over, expected, "{asked:?} {hearing_since} {now}");
         }
         let asked = row(Status::Provisioning, Some(0), Some(0));
         let at_address = Supervised { url: "http://127.0.0.1:9000".to_owned(), ..asked.clone() };
