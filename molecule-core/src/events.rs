@@ -1,6 +1,9 @@
 //! What happened, told to whoever listens and kept in the log.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -18,6 +21,9 @@ const MEMBER_LIMIT: usize = 1024;
 
 /// How many events a listener may fall behind before it loses some and is told so.
 const LISTENER_BUFFER: usize = 1024;
+
+/// How many bytes of events are kept for listeners that are behind. Who is further behind loses some and is told so.
+const LISTENER_BYTES: usize = 32 * 1024 * 1024;
 
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $recorded:literal;)*) => {
@@ -134,8 +140,19 @@ pub struct Event {
     pub created_at: DateTime<Utc>,
 }
 
-impl Event {
-    fn envelope(&self) -> String {
+/// An event as it was told to listeners: serialised once, however many there are.
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    /// The event.
+    pub event: Event,
+    /// Its envelope as JSON, shared by all who are sent it: `event`, `workspace_id`, `timestamp`, `payload`.
+    pub frame: Bytes,
+    /// The payload as it stands in the envelope.
+    pub payload: Bytes,
+}
+
+impl Announcement {
+    fn of(event: Event) -> Self {
         #[derive(Serialize)]
         struct Envelope<'a> {
             event: &'static str,
@@ -144,22 +161,21 @@ impl Event {
             payload: &'a Value,
         }
         let envelope = Envelope {
-            event: self.kind.as_str(),
-            workspace_id: self.workspace_id.map(|id| id.to_string()).unwrap_or_default(),
-            timestamp: self.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
-            payload: &self.payload,
+            event: event.kind.as_str(),
+            workspace_id: event.workspace_id.map(|id| id.to_string()).unwrap_or_default(),
+            timestamp: event.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            payload: &Value::Null,
         };
-        serde_json::to_string(&envelope).expect("strings and JSON values always serialise")
+        let mut frame = serde_json::to_vec(&envelope).expect("strings always serialise");
+        // In place of the null and the brace after it.
+        let payload = frame.len() - "null}".len();
+        frame.truncate(payload);
+        serde_json::to_writer(&mut frame, &event.payload).expect("JSON values always serialise");
+        let end = frame.len();
+        frame.push(b'}');
+        let frame = Bytes::from(frame);
+        Self { event, payload: frame.slice(payload..end), frame }
     }
-}
-
-/// An event as it was told to listeners: serialised once, however many there are.
-#[derive(Debug, Clone)]
-pub struct Announcement {
-    /// The event.
-    pub event: Event,
-    /// Its envelope as JSON, shared by all who are sent it: `event`, `workspace_id`, `timestamp`, `payload`.
-    pub frame: Bytes,
 }
 
 /// Which events of the log to read.
@@ -218,26 +234,55 @@ impl std::io::Write for Counted {
     }
 }
 
+/// An announcement, until it is taken back.
+type Slot = Mutex<Option<Arc<Announcement>>>;
+
 /// What listeners hear; none where something was lost before it came here.
-type Heard = Option<Arc<Announcement>>;
+type Heard = Option<Arc<Slot>>;
 
 /// Tells every listener of this process what happened.
 #[derive(Debug)]
 pub(crate) struct EventHub {
     listeners: broadcast::Sender<Heard>,
+    kept: Mutex<Kept>,
+}
+
+/// What may still be kept for listeners that are behind, the oldest first.
+#[derive(Debug, Default)]
+struct Kept {
+    slots: VecDeque<(Weak<Slot>, usize)>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Takes note of `slot`, and takes back the oldest where that makes too much.
+    fn add(&mut self, slot: &Arc<Slot>, bytes: usize) {
+        self.slots.push_back((Arc::downgrade(slot), bytes));
+        self.bytes += bytes;
+        while self.bytes > LISTENER_BYTES || self.slots.len() > LISTENER_BUFFER {
+            let Some((oldest, bytes)) = self.slots.pop_front() else { return };
+            self.bytes -= bytes;
+            if let Some(oldest) = oldest.upgrade() {
+                oldest.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        }
+    }
 }
 
 impl EventHub {
     pub(crate) fn new() -> Self {
-        Self { listeners: broadcast::channel(LISTENER_BUFFER).0 }
+        Self { listeners: broadcast::channel(LISTENER_BUFFER).0, kept: Mutex::default() }
     }
 
     /// Tells every listener; never waits for one.
     pub(crate) fn announce(&self, event: Event) {
         if self.has_listeners() {
-            let frame = Bytes::from(event.envelope());
+            let announcement = Announcement::of(event);
+            let bytes = announcement.frame.len();
+            let slot = Arc::new(Mutex::new(Some(Arc::new(announcement))));
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).add(&slot, bytes);
             // An error only says that the last listener left meanwhile.
-            let _ = self.listeners.send(Some(Arc::new(Announcement { event, frame })));
+            let _ = self.listeners.send(Some(slot));
         }
     }
 
@@ -279,7 +324,10 @@ impl EventListener {
     /// Says why none will come.
     pub async fn next(&mut self) -> Result<Arc<Announcement>, ListenerEnd> {
         match self.receiver.recv().await {
-            Ok(heard) => heard.ok_or(ListenerEnd::FellBehind),
+            Ok(heard) => {
+                let kept = heard.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone());
+                kept.ok_or(ListenerEnd::FellBehind)
+            }
             Err(broadcast::error::RecvError::Lagged(_)) => Err(ListenerEnd::FellBehind),
             Err(broadcast::error::RecvError::Closed) => Err(ListenerEnd::Closed),
         }
@@ -305,7 +353,7 @@ mod tests {
     #[test]
     fn the_envelope_is_what_clients_read() {
         insta::assert_snapshot!(
-            event(json!({})).envelope(),
+            std::str::from_utf8(&Announcement::of(event(json!({}))).frame).unwrap(),
             @r#"{"event":"WORKSPACE_ONLINE","workspace_id":"00000000-0000-0000-0000-000000000000","timestamp":"2027-01-15T08:00:00.123456Z","payload":{}}"#
         );
     }
@@ -328,5 +376,21 @@ mod tests {
         }
         assert_eq!(listener.next().await.unwrap_err(), ListenerEnd::FellBehind);
         assert!(listener.next().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_falls_behind_by_too_many_bytes_is_told_so_and_they_are_not_kept() {
+        let hub = EventHub::new();
+        let (mut slow, mut quick) = (hub.listen(), hub.listen());
+        let mut told = Vec::new();
+        for _ in 0..2 * LISTENER_BYTES / PAYLOAD_LIMIT {
+            hub.announce(event(json!({"body": "x".repeat(PAYLOAD_LIMIT - 100)})));
+            told.push(Arc::downgrade(&quick.next().await.unwrap()));
+        }
+        let kept = told.iter().filter_map(Weak::upgrade);
+        assert!(kept.map(|kept| kept.frame.len()).sum::<usize>() <= LISTENER_BYTES);
+        assert_eq!(slow.next().await.unwrap_err(), ListenerEnd::FellBehind);
+        hub.announce(event(json!({})));
+        assert_eq!(quick.next().await.unwrap().payload, "{}");
     }
 }

@@ -107,8 +107,8 @@ async fn replay(
     let Some(known) = newest.iter().position(|event| event.id == last) else { return Ok(Default::default()) };
     let missed = newest[..known].iter().rev();
     let texts = missed.clone().map(|event| {
-        let payload = event.payload.as_ref().unwrap_or(&Value::Null);
-        frame(Some(event.id), &event.event_type, event.created_at.timestamp_millis(), payload)
+        let payload = event.payload.as_ref().unwrap_or(&Value::Null).to_string();
+        frame(Some(event.id), &event.event_type, event.created_at.timestamp_millis(), &payload)
     });
     Ok((texts.collect(), missed.map(|event| event.id).collect()))
 }
@@ -179,24 +179,16 @@ impl Feed {
         }
         self.over = event.kind == EventKind::WorkspaceRemoved;
         let id = event.kind.is_recorded().then_some(event.id);
-        Some(frame(id, event.kind.as_str(), event.created_at.timestamp_millis(), &event.payload))
+        let payload = std::str::from_utf8(&announcement.payload).unwrap_or("null");
+        Some(frame(id, event.kind.as_str(), event.created_at.timestamp_millis(), payload))
     }
 }
 
-fn frame(id: Option<EventId>, kind: &str, timestamp: i64, payload: &Value) -> String {
+/// The envelope around `payload`, which is JSON, with its members in the order that clients know.
+fn frame(id: Option<EventId>, kind: &str, timestamp: i64, payload: &str) -> String {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     // JSON has no line breaks of its own.
-    format!("{id}data: {}\n\n", Shown(kind, timestamp, payload))
-}
-
-/// The envelope, with its members in the order that clients know.
-struct Shown<'a>(&'a str, i64, &'a Value);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(kind, timestamp, payload) = self;
-        write!(f, r#"{{"type":{},"timestamp":{timestamp},"data":{payload}}}"#, json!(kind))
-    }
+    format!("{id}data: {{\"type\":{},\"timestamp\":{timestamp},\"data\":{payload}}}\n\n", json!(kind))
 }
 
 #[cfg(test)]
@@ -205,12 +197,12 @@ mod tests {
 
     #[test]
     fn a_frame_is_one_line_of_data() {
-        let payload = json!({"text": "a\nb\r\n"});
+        let payload = json!({"text": "a\nb\r\n"}).to_string();
         assert_eq!(
             frame(None, "TASK_UPDATED", 5, &payload),
             "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":5,\"data\":{\"text\":\"a\\nb\\r\\n\"}}\n\n"
         );
         let id: EventId = "00000000-0000-4000-8000-000000000001".parse().unwrap();
-        assert!(frame(Some(id), "X", 0, &json!({})).starts_with(&format!("id: {id}\ndata: ")));
+        assert!(frame(Some(id), "X", 0, "{}").starts_with(&format!("id: {id}\ndata: ")));
     }
 }
