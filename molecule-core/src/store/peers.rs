@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use super::{
     CONNECT_PATIENCE, Store,
     events::EventRow,
+    memory::Memory,
     pool::{Pool, answered},
 };
 use crate::{
@@ -82,7 +83,6 @@ impl Store {
                     backoff = (backoff * 2).min(LONGEST_BACKOFF);
                 }
             }
-            self.memory.set_trusted(false);
             tokio::time::sleep(backoff).await;
         }
     }
@@ -103,7 +103,7 @@ impl Store {
         let mut listener = PgListener::connect_with(&own).await?;
         lives(listener.listen_all([CHANGES, EVENTS])).await?;
         // What changed before is read from the database from here on.
-        self.memory.set_trusted(true);
+        let _trust = Trust::begin(&self.memory);
         began();
         let mut pulses = tokio::time::interval(PULSE_EVERY);
         pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -154,6 +154,22 @@ impl Store {
         let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
         let rows: Vec<EventRow> = answered(sqlx::query_as(postgres::RECORDED).bind(ids).fetch_all(pool)).await?;
         Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
+    }
+}
+
+/// Memory is believed as long as this is there: whatever ends the hearing, a panic included, ends that.
+struct Trust<'a>(&'a Memory);
+
+impl<'a> Trust<'a> {
+    fn begin(memory: &'a Memory) -> Self {
+        memory.set_trusted(true);
+        Self(memory)
+    }
+}
+
+impl Drop for Trust<'_> {
+    fn drop(&mut self) {
+        self.0.set_trusted(false);
     }
 }
 
