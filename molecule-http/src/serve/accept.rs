@@ -1,25 +1,72 @@
 //! Takes connections and answers on them, until it is told to stop. One on which nothing is asked does not stay.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long the head of a request may take to come, the pause after the one before it included. Longer than agents leave
 /// between two heartbeats, so that they find their connection again.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(75);
 
+/// How long it may take once most places are taken: who keeps one without a word makes room for others soon.
+const SHORT_OF_PLACES: Duration = Duration::from_secs(5);
+
+/// File descriptors that are not for connections: the database, the engine, calls to agents.
+const OTHERS: usize = 256;
+
+/// How many connections there may be at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Places {
+    pub(crate) fn new(all: usize) -> Self {
+        let all = all.clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// As many as this process may have file descriptors, once it allowed itself all that it may, less those that it needs
+    /// for other things.
+    pub(crate) fn of_this_process() -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let most = Rlimit { current: before.maximum, maximum: before.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, most) {
+            tracing::warn!(%error, limit = before.current, "the limit of file descriptors could not be raised");
+        }
+        let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+        let all = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHERS).max(limit / 2));
+        tracing::debug!(connections = all, "file descriptors");
+        Self::new(all)
+    }
+
+    /// One of them, waiting for it, and how long who takes it may take to say what they want.
+    async fn take(&self, head_within: Duration) -> (Option<OwnedSemaphorePermit>, Duration) {
+        // It is never closed.
+        let place = Arc::clone(&self.free).acquire_owned().await.ok();
+        let is_short = self.free.available_permits() < self.all / 10;
+        (place, if is_short { head_within.min(SHORT_OF_PLACES) } else { head_within })
+    }
+}
+
 /// The pause where no connection can be taken, which is when there are too many.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves with `answer`, which is told where a request came from, until `stop`, and then until every request under way was
-/// answered.
+/// answered. Where there is no place for another connection it waits for one to end.
 pub(crate) async fn serve<A, F>(
     listener: TcpListener,
     answer: A,
+    places: Places,
     head_within: Duration,
     stop: CancellationToken,
 ) -> io::Result<()>
@@ -29,6 +76,10 @@ where
 {
     let connections = TaskTracker::new();
     loop {
+        let (place, head_within) = tokio::select! {
+            () = stop.cancelled() => break,
+            place = places.take(head_within) => place,
+        };
         let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
@@ -42,7 +93,11 @@ where
                 }
             },
         };
-        connections.spawn(converse(stream, peer, answer.clone(), head_within, stop.clone()));
+        let conversation = converse(stream, peer, answer.clone(), head_within, stop.clone());
+        connections.spawn(async move {
+            conversation.await;
+            drop(place);
+        });
     }
     drop(listener);
     connections.close();
@@ -88,12 +143,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn who_comes_when_most_places_are_taken_is_to_say_soon_what_they_want() {
+        let (places, minute) = (Places::new(20), Duration::from_secs(60));
+        let mut taken = Vec::new();
+        for n in 1..=20 {
+            let (place, within) = places.take(minute).await;
+            assert_eq!(within, if n <= 18 { minute } else { SHORT_OF_PLACES }, "{n}");
+            taken.push(place);
+        }
+        taken.truncate(10);
+        assert_eq!(places.take(minute).await.1, minute);
+    }
+
+    #[tokio::test]
     async fn who_never_says_what_they_want_is_hung_up_on_and_others_are_answered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let yes = async |_, _| "yes".into_response();
-        tasks.spawn(serve(listener, yes, Duration::from_millis(100), stop.clone()));
+        // Fewer places than there are who never say what they want.
+        tasks.spawn(serve(listener, yes, Places::new(4), Duration::from_millis(100), stop.clone()));
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
         for said in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
             let mut slow = TcpStream::connect(address).await.unwrap();
             slow.write_all(said.as_bytes()).await.unwrap();

@@ -58,7 +58,16 @@ impl Front {
         let mut request = request.map(AxumBody::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(exposure);
-        self.router.call(request).await.into_response()
+        // Outside of what guards handlers nothing should panic; where it does, that is an answer and no broken connection.
+        let answered = AssertUnwindSafe(self.router.call(request)).catch_unwind().await;
+        answered.map_or_else(
+            |panic| {
+                let mut response = router::panicked(panic);
+                complete(response.headers_mut(), true);
+                response
+            },
+            IntoResponse::into_response,
+        )
     }
 
     /// The answer to a heartbeat with a token that is known: what the layers of the router would do, in their order.

@@ -1,6 +1,6 @@
 //! Extractors: they read a request, ask the library's gates, and refuse in the contract's words.
 
-use std::{convert::Infallible, error::Error as _, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     BoxError,
@@ -181,19 +181,27 @@ impl<const LIMIT: usize> FromRequest<AppState> for BodyUpTo<LIMIT> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
-        let body = axum::body::to_bytes(request.into_body(), LIMIT);
-        let Ok(read) = tokio::time::timeout(LONG_BODY_WITHIN, body).await else {
-            return Err(ApiError(Error::invalid("the request body did not come within 5 minutes")));
-        };
-        read.map(Self).map_err(|error| {
-            let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
-            ApiError(if too_large {
-                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {LIMIT} bytes"))
-            } else {
-                Error::invalid("failed to read request body").caused_by(error)
-            })
-        })
+        read_up_to(LIMIT, LONG_BODY_WITHIN, request.into_body()).await.map(Self)
     }
+}
+
+/// Reads all of `body`, which holds at most `limit` bytes and comes in time.
+async fn read_up_to<B>(limit: usize, within: Duration, body: B) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let Ok(read) = tokio::time::timeout(within, Limited::new(body, limit).collect()).await else {
+        let text = format!("the request body did not come within {} seconds", within.as_secs());
+        return Err(ApiError(Error::invalid(text)));
+    };
+    read.map(|body| body.to_bytes()).map_err(|error| {
+        ApiError(if error.is::<LengthLimitError>() {
+            Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {limit} bytes"))
+        } else {
+            Error::invalid("failed to read request body")
+        })
+    })
 }
 
 impl Body {
@@ -203,16 +211,7 @@ impl Body {
         B: HttpBody<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
-        let Ok(read) = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_LIMIT).collect()).await else {
-            return Err(ApiError(Error::invalid("the request body did not come within 30 seconds")));
-        };
-        read.map(|body| Self(body.to_bytes())).map_err(|error| {
-            ApiError(if error.is::<LengthLimitError>() {
-                Error::new(ErrorKind::TooLarge, format!("the request body is over the limit of {BODY_LIMIT} bytes"))
-            } else {
-                Error::invalid("failed to read request body")
-            })
-        })
+        read_up_to(BODY_LIMIT, BODY_WITHIN, body).await.map(Self)
     }
 
     /// The body as JSON. Anything else is refused with `message`; what was wrong goes beside it.
@@ -231,6 +230,15 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let never = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = read_up_to(4, Duration::from_millis(10), never).await.unwrap_err();
+        assert_eq!(refused.0.message(), "the request body did not come within 0 seconds");
+        let long = read_up_to(3, BODY_WITHIN, axum::body::Body::from("four")).await.unwrap_err();
+        assert_eq!(long.0.kind(), ErrorKind::TooLarge);
+    }
 
     #[test]
     fn only_the_exact_scheme_is_a_bearer() {

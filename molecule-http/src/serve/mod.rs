@@ -161,12 +161,12 @@ fn serve(
     state: &AppState,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
-    let front = Front::new(state.clone());
+    let (front, places) = (Front::new(state.clone()), accept::Places::of_this_process());
     let mut servers = JoinSet::new();
     for (listener, exposure) in listeners {
         let front = front.clone();
         let answer = move |peer, request| front.clone().answer(peer, exposure, request);
-        servers.spawn(accept::serve(listener, answer, accept::HEAD_WITHIN, stop.clone()));
+        servers.spawn(accept::serve(listener, answer, places.clone(), accept::HEAD_WITHIN, stop.clone()));
     }
     servers
 }
