@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from mcp import ClientSession
@@ -81,3 +82,31 @@ def test_every_tool_is_listed_and_called(server: Server) -> None:
     )
     assert registered.status_code == 200, registered.text
     drive(server, workspace, test)
+
+
+def test_the_newest_revision_has_no_beginning(server: Server) -> None:
+    workspace = server.create("newest-revision")
+    revision = "2026-07-28"
+    said = {
+        "io.modelcontextprotocol/protocolVersion": revision,
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    headers = {
+        "Authorization": f"Bearer {workspace['MOLECULE_WORKSPACE_TOKEN']}",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": revision,
+    }
+
+    def ask(method: str, **more: object) -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": said, **more}}
+        named = {"Mcp-Method": method} | ({"Mcp-Name": str(more["name"])} if "name" in more else {})
+        path = f"/workspaces/{workspace['WORKSPACE_ID']}/mcp"
+        answer = server.http.post(path, json=body, headers=headers | named)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["result"]
+
+    assert revision in ask("server/discover")["supportedVersions"]
+    assert {tool["name"] for tool in ask("tools/list")["tools"]} == TOOLS
+    (text,) = ask("tools/call", name="list_peers", arguments={})["content"]
+    assert text["type"] == "text"

@@ -1,11 +1,12 @@
 """Files on their way to an agent and back, through a real server: to ``molecule agent``, and to an agent in Python."""
 
+import asyncio
 import contextlib
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import httpx
 import pytest
 from mcp import ClientSession
 
+import molecule
+from molecule.files import FilesApp
+
 from .conftest import Server, running, until
 from .test_examples import ANSWERS
-from .test_mcp import PYTHON, call, drive, variables
+from .test_mcp import ID, PYTHON, call, drive, variables
 
 MIB = 1024 * 1024
 
@@ -162,3 +166,53 @@ def test_what_was_said_can_be_read_by_whoever_has_the_token(open_server: Server,
             wrong = outside.get("/transcript", params={"since": "x"})
             assert (wrong.status_code, wrong.json()) == (400, {"error": "since and limit must be integers"})
             assert outside.get("/transcript", headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+def test_a_transcript_is_shown_where_there_is_one(tmp_path: Path) -> None:
+    agent = molecule.Agent(workspace_id=ID, platform_url="http://127.0.0.1:9", token="t0ken", configs_dir=tmp_path / "configs")
+    asked: list[tuple[int, int]] = []
+
+    def lines(since: int, limit: int) -> object:
+        asked.append((since, limit))
+        return {"lines": ["a"]}
+
+    async def ask(app: FilesApp, path: str, token: str = "t0ken") -> tuple[int, object]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://agent") as client:
+            answer = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+            return answer.status_code, answer.json()
+
+    async def test() -> None:
+        app, silent = FilesApp(agent, transcript=lines), FilesApp(agent)
+        assert await ask(app, "/transcript") == (200, {"lines": ["a"]})
+        assert await ask(app, "/agent/transcript?since=7&limit=5000") == (200, {"lines": ["a"]})
+        assert asked == [(0, 100), (7, 1000)]
+        assert await ask(app, "/transcript", "wrong") == (401, {"error": "unauthorized"})
+        assert await ask(app, "/transcript?since=x") == (400, {"error": "since and limit must be integers"})
+        for app, path in [(silent, "/transcript"), (app, "/"), (app, "/internal/chat/uploads/ingest")]:
+            assert await ask(app, path) == (404, {"error": "not found"})
+
+    asyncio.run(test())
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    agent = molecule.Agent(workspace_id=ID, platform_url="http://127.0.0.1:9", token="t0ken", configs_dir=tmp_path / "configs")
+    agent.save_inbound_secret("s3cret")
+    kept = tmp_path / "workspace" / ".molecule" / "chat-uploads"
+    part = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + bytes(MIB)
+    headers = [(b"authorization", b"Bearer s3cret"), (b"content-type", b"multipart/form-data; boundary=B")]
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/internal/chat/uploads/ingest", "headers": headers}
+    pieces: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": part, "more_body": True}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        if piece := next(pieces, None):
+            return piece
+        await asyncio.to_thread(until, "it is being written", lambda: kept.exists() and os.listdir(kept))
+        return {"type": "http.disconnect"}
+
+    async def send(_: MutableMapping[str, Any]) -> None:
+        raise AssertionError("nobody is there any more")
+
+    asyncio.run(FilesApp(agent)(scope, receive, send))
+    until("it is gone", lambda: not os.listdir(kept))

@@ -179,6 +179,23 @@ def test_every_revision_of_the_protocol_is_spoken(platform: Platform, tmp_path: 
             assert len(client.hear()["result"]["tools"]) == 12
 
 
+def test_the_newest_revision_has_no_beginning(platform: Platform, tmp_path: Path) -> None:
+    platform.at[f"/workspaces/{ID}/activity"] = log([])
+    said = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    with line(COMMAND, member(platform, tmp_path)) as client:
+        for number, (method, more) in enumerate(
+            [("server/discover", {}), ("tools/list", {}), ("tools/call", {"name": "inbox_peek", "arguments": {}})]
+        ):
+            client.say({"jsonrpc": "2.0", "id": number, "method": method, "params": {"_meta": said, **more}})
+            answered = client.hear()
+            assert answered["id"] == number and "error" not in answered, answered
+        assert answered["result"]["content"] == [{"type": "text", "text": "[]"}]
+
+
 @both
 def test_a_blocked_tool_holds_up_neither_beats_nor_others(platform: Platform, tmp_path: Path, command: list[str]) -> None:
     platform.at["/registry/heartbeat"] = answer({"status": "ok", "next_heartbeat_secs": 1})

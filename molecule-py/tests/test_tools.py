@@ -12,10 +12,9 @@ import httpx
 import pytest
 from mcp import ClientSession
 
-from .conftest import PATIENCE, Server, binary, running, until
-from .test_mcp import COMMAND, ID, PYTHON, TOOLS, call, drive, session, variables
-
-both = pytest.mark.parametrize("command", [PYTHON, COMMAND], ids=["molecule-mcp", "molecule mcp"])
+from .conftest import PATIENCE, Server, running, until
+from .test_bridge import drive as drive_at_the_server
+from .test_mcp import ID, PYTHON, TOOLS, both, call, drive, variables
 
 
 def text(said: str) -> dict[str, object]:
@@ -38,6 +37,41 @@ async def eventually(client: ClientSession, name: str, wanted: str, **arguments:
         while wanted not in (said := await call(client, name, **arguments)):
             await asyncio.sleep(0.05)
     return json.loads(said)
+
+
+SCHEMAS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "delegate_task": ({"workspace_id": "string", "task": "string"}, ["workspace_id", "task"]),
+    "delegate_task_async": ({"workspace_id": "string", "task": "string"}, ["workspace_id", "task"]),
+    "check_task_status": ({"workspace_id": "string", "task_id": "string"}, ["workspace_id", "task_id"]),
+    "list_peers": ({}, []),
+    "get_workspace_info": ({}, []),
+    "send_message_to_user": ({"message": "string", "attachments": "array"}, ["message"]),
+    "wait_for_message": ({"timeout_secs": "number"}, []),
+    "inbox_peek": ({"limit": "integer"}, []),
+    "inbox_pop": ({"activity_id": "string"}, ["activity_id"]),
+    "chat_history": ({"peer_id": "string", "limit": "integer", "before_ts": "string"}, ["peer_id"]),
+    "commit_memory": ({"content": "string", "scope": "string"}, ["content"]),
+    "recall_memory": ({"query": "string", "scope": "string"}, []),
+}
+"""What each tool takes, and what of it must be given: clients and prompts lean on it."""
+
+
+@both
+def test_what_the_tools_take(server: Server, tmp_path: Path, command: list[str]) -> None:
+    async def test(client: ClientSession) -> None:
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == list(SCHEMAS)
+        for tool in tools:
+            schema = tool.input_schema
+            kinds = {name: property["type"] for name, property in schema["properties"].items()}
+            assert (schema["type"], kinds, schema["required"]) == ("object", *SCHEMAS[tool.name]), tool.name
+            assert tool.description and all(property["description"] for property in schema["properties"].values())
+        by_name = {tool.name: tool.input_schema["properties"] for tool in tools}
+        assert by_name["commit_memory"]["scope"]["enum"] == ["LOCAL", "TEAM", "GLOBAL"]
+        assert by_name["recall_memory"]["scope"]["enum"] == ["LOCAL", "TEAM", "GLOBAL", ""]
+        assert by_name["send_message_to_user"]["attachments"]["items"] == {"type": "string"}
+
+    drive(command, variables(tmp_path, **server.create("takes")), test)
 
 
 @both
@@ -189,7 +223,7 @@ from a2a.server.routes import create_jsonrpc_routes
 from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import AgentCard
 from starlette.applications import Starlette
-import molecule, socket, threading
+import molecule, socket
 
 class Echo(AgentExecutor):
     async def execute(self, context, event_queue):
@@ -207,8 +241,6 @@ uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 
 
 def test_an_agent_of_the_newest_protocol_alone_is_given_work(open_server: Server, tmp_path: Path) -> None:
-    from .test_bridge import drive as drive_at_the_server
-
     asker, newest = open_server.create("asks-newest"), open_server.create("newest")
     peer = newest["WORKSPACE_ID"]
 
@@ -221,6 +253,10 @@ def test_an_agent_of_the_newest_protocol_alone_is_given_work(open_server: Server
 
     async def at_the_server(client: ClientSession) -> None:
         assert await call(client, "delegate_task", workspace_id=peer, task="bridge") == "newest: bridge"
+        given = json.loads(await call(client, "delegate_task_async", workspace_id=peer, task="later"))
+        task = given["task_id"]
+        row = await eventually(client, "check_task_status", '"completed"', workspace_id=peer, task_id=task)
+        assert row == {"task_id": task, "status": "completed", "target_id": peer, "result": "newest: later"}
 
     with running([sys.executable, "-c", NEWEST], variables(tmp_path / "newest", **newest)):
         until("it is online", lambda: open_server.status(newest) == "online")

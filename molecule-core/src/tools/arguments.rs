@@ -83,11 +83,18 @@ impl Arguments {
     pub(crate) fn count(&self, name: &str, default: usize, most: usize) -> Result<usize, Wrong> {
         let count = match self.0.get(name) {
             None | Some(Value::Null) => Some(default),
-            Some(value) => value.as_u64().map(|count| usize::try_from(count).unwrap_or(most)),
+            Some(value) => whole(value).map(|count| usize::try_from(count).unwrap_or(most)),
         };
         let count = count.filter(|count| *count > 0);
         count.map(|count| count.min(most)).ok_or_else(|| Wrong(format!("{name} must be a whole number above 0")))
     }
+}
+
+/// `value` as a whole number; 20.0 is one as well, which is what some models write.
+#[cfg(feature = "mcp")]
+fn whole(value: &Value) -> Option<u64> {
+    let text = || value.as_f64().map(|number| number.to_string());
+    value.as_u64().or_else(|| text()?.parse().ok())
 }
 
 #[cfg(all(test, feature = "mcp"))]
@@ -111,6 +118,7 @@ mod tests {
         assert_eq!(given.number("c", 1.0, 5.0), Ok(5.0));
         assert!(given.number("wrong", 1.0, 9.0).is_err() && given.number("minus", 1.0, 9.0).is_err());
         assert_eq!((given.count("c", 1, 9), given.count("c", 1, 5), given.count("null", 1, 9)), (Ok(7), Ok(5), Ok(1)));
+        assert_eq!(arguments(json!({"n": 20.0})).count("n", 1, 99), Ok(20));
         for name in ["n", "wrong", "minus", "zero", "t"] {
             assert!(given.count(name, 1, 9).is_err(), "{name}");
         }

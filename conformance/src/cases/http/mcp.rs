@@ -337,7 +337,7 @@ fn streamed(answer: &Answer) -> Result<Value, Verdict> {
 
 async fn streamable_clients_are_served(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
-    for revision in ["2025-06-18", "2025-03-26", "2024-11-05"] {
+    for revision in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] {
         let params =
             json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});

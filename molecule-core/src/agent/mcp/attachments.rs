@@ -4,12 +4,14 @@
 //! never the secrets of the workspace.
 
 use std::{
-    fs::File,
-    io::Read,
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
 use super::tools::{Tools, post, start};
@@ -88,9 +90,15 @@ fn read(path: &str, folders: &[PathBuf], secrets: &Path) -> Result<Attachment, S
     if !file.is_file() {
         return Err(missing());
     }
+    let unreadable = |error: io::Error| format!("Error: attachment cannot be read: {path} ({error})");
+    // It may be a link or a pipe by now.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(&file).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(missing());
+    }
     let mut contents = Vec::new();
-    let read = File::open(&file).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut contents));
-    let read = read.map_err(|error| format!("Error: attachment cannot be read: {path} ({error})"))?;
+    let read = file.take(LONGEST + 1).read_to_end(&mut contents).map_err(unreadable)?;
     if read as u64 > LONGEST {
         return Err(format!("Error: attachment too large: {path} (at most 25 MB)"));
     }

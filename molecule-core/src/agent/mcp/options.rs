@@ -21,6 +21,9 @@ molecule-mcp makes an agent a member of a Molecule fleet. It is told by its envi
   MOLECULE_MCP_POLL_TIMEOUT_SECS
                             how long the agent is advised to wait for messages (default: 2; 0: not at all)";
 
+/// Folders that no project is, in case nobody says where home is.
+const SYSTEM: [&str; 6] = ["/etc", "/home", "/proc", "/root", "/usr", "/var"];
+
 /// What the command is told.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -57,8 +60,12 @@ impl Options {
 
     /// The folder of the secrets, once all is there that is needed.
     pub(super) fn check(&self) -> Result<StateDir, Failure> {
-        let folder = self.settings.state_dir()?;
-        let has_token = TokenStore::supplied_first(&folder, self.settings.token.clone()).get()?.is_some();
+        let folder = self.settings.state_dir();
+        let token = folder.as_ref().map(|folder| TokenStore::supplied_first(folder, self.settings.token.clone()).get());
+        let has_token = match token {
+            Ok(token) => token?.is_some(),
+            Err(_) => self.settings.token.is_some(),
+        };
         let missing: Vec<&str> = [
             (self.settings.workspace_id.is_some(), "WORKSPACE_ID"),
             (self.settings.platform_url.is_some(), "PLATFORM_URL"),
@@ -68,7 +75,7 @@ impl Options {
         .filter_map(|(is_there, name)| (!is_there).then_some(name))
         .collect();
         if missing.is_empty() {
-            return Ok(folder);
+            return Ok(folder?);
         }
         let message = format!("{HELP}\n\nCurrently missing: {}", missing.join(", "));
         Err(Failure { code: EXIT_USAGE, message })
@@ -78,11 +85,13 @@ impl Options {
 /// The folders of the workspace and the one for temporary files, and that of the project the agent works on. Clients that
 /// have no project start the command at the root or in the home folder, where everything lies.
 fn folders(project: Option<PathBuf>, home: Option<String>, temporary: Option<String>) -> Vec<PathBuf> {
-    let is_project = |folder: &PathBuf| {
-        folder.parent().is_some() && home.as_deref().is_none_or(|home| !Path::new(home).starts_with(folder))
+    let holds_little = |folder: &PathBuf| {
+        let is_system = SYSTEM.iter().any(|system| folder == Path::new(system));
+        folder.parent().is_some() && !is_system && home.as_deref().is_none_or(|home| !Path::new(home).starts_with(folder))
     };
-    let temporary = temporary.filter(|folder| !folder.trim().is_empty()).unwrap_or_else(|| "/tmp".to_owned());
-    ["/workspace".into(), temporary.into()].into_iter().chain(project.filter(is_project)).collect()
+    let temporary = temporary.map(PathBuf::from).filter(|folder| folder.is_absolute() && holds_little(folder));
+    let temporary = temporary.unwrap_or_else(|| "/tmp".into());
+    ["/workspace".into(), temporary].into_iter().chain(project.filter(holds_little)).collect()
 }
 
 #[cfg(test)]
@@ -104,6 +113,10 @@ mod tests {
             assert_eq!(found(everywhere), 2, "{everywhere}");
         }
         assert_eq!(folders(None, None, Some("/var/tmp".into())), ["/workspace", "/var/tmp"].map(PathBuf::from));
+        for everywhere in ["/", "/etc", "/root", "", "tmp"] {
+            let found = folders(Some("/root".into()), None, Some(everywhere.into()));
+            assert_eq!(found, ["/workspace", "/tmp"].map(PathBuf::from), "{everywhere}");
+        }
     }
 
     #[test]
@@ -132,6 +145,9 @@ mod tests {
         assert_eq!(failure.code, 2);
         let last = failure.message.lines().last().unwrap();
         assert_eq!(last, "Currently missing: WORKSPACE_ID, MOLECULE_WORKSPACE_TOKEN (or CONFIGS_DIR/.auth_token)");
+        let failure = options(&[("PLATFORM_URL", "http://p")]).check().unwrap_err();
+        let last = failure.message.lines().last().unwrap();
+        assert!(last.starts_with("Currently missing: WORKSPACE_ID"), "there is no home either: {last}");
         std::fs::write(root.path().join(".auth_token"), "t0ken").unwrap();
         assert!(options(&[folder, ("PLATFORM_URL", "http://p"), ("WORKSPACE_ID", "x")]).check().is_ok());
     }

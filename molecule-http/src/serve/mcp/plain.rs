@@ -18,6 +18,7 @@ use super::{SERVER, contained, said};
 const REVISION: &str = "2024-11-05";
 
 const UNPARSABLE: i32 = -32700;
+const NO_REQUEST: i32 = -32600;
 const UNKNOWN_METHOD: i32 = -32601;
 const WRONG_PARAMS: i32 = -32602;
 const PANICKED: i32 = -32603;
@@ -80,6 +81,7 @@ async fn outcome(
             let text = answered.map_err(|error| Refusal { code: FAILED, message: said(&name, &error) })?;
             Ok(json!({"content": [{"type": "text", "text": text}]}))
         }
+        "" => Err(Refusal { code: NO_REQUEST, message: "a request names its method".to_owned() }),
         _ => Err(Refusal { code: UNKNOWN_METHOD, message: format!("method not found: {method}") }),
     }
 }
