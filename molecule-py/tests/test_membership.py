@@ -107,7 +107,10 @@ def test_secrets_that_the_platform_sends_are_kept(platform: Platform, tmp_path: 
     first = {"status": "registered", "auth_token": "first", "platform_inbound_secret": "s1"}
     platform.at["/registry/register"] = answer(first)
     platform.at["/registry/heartbeat"] = answer({"status": "ok", "platform_inbound_secret": "s2"})
-    kept = lambda name: (path := tmp_path / "configs" / name).exists() and path.read_text()  # noqa: E731
+
+    def kept(name: str) -> str:
+        path = tmp_path / "configs" / name
+        return path.read_text() if path.exists() else ""
 
     async def test(client: ClientSession) -> None:
         await asyncio.to_thread(until, "the second secret is kept", lambda: kept(".platform_inbound_secret") == "s2")

@@ -87,7 +87,9 @@ impl Options {
 fn folders(project: Option<PathBuf>, home: Option<String>, temporary: Option<String>) -> Vec<PathBuf> {
     let holds_little = |folder: &PathBuf| {
         let is_system = SYSTEM.iter().any(|system| folder == Path::new(system));
-        folder.parent().is_some() && !is_system && home.as_deref().is_none_or(|home| !Path::new(home).starts_with(folder))
+        folder.parent().is_some()
+            && !is_system
+            && home.as_deref().is_none_or(|home| !Path::new(home).starts_with(folder))
     };
     let temporary = temporary.map(PathBuf::from).filter(|folder| folder.is_absolute() && holds_little(folder));
     let temporary = temporary.unwrap_or_else(|| "/tmp".into());

@@ -64,7 +64,7 @@ async fn sender(
     }
     let path = format!("/registry/discover/{id}");
     let call = Call { is_own: true, timeout: TIMEOUT, ..Call::to(Method::GET, &path) };
-    let mut found = Map::new();
+    let mut found = Map::from_iter([("agent_card_url".to_owned(), client.platform().endpoint(&path).into())]);
     if let Ok(answer) = client.exchange(&call).await
         && answer.status == StatusCode::OK
     {
@@ -74,7 +74,6 @@ async fn sender(
                 found.insert(name.to_owned(), value.clone());
             }
         }
-        found.insert("agent_card_url".to_owned(), client.platform().endpoint(&path).into());
     }
     known.insert(id.to_owned(), (Instant::now(), found.clone()));
     found
