@@ -105,6 +105,8 @@ struct Member {
     id: String,
     /// Never revoked.
     token: String,
+    /// By which the server proves to the agent who it is: told with each beat, and never another.
+    secret: Option<Value>,
     url: String,
     http: Client,
     busy: bool,
@@ -129,7 +131,7 @@ impl Member {
         let (live, revoked, left) = (Vec::new(), Vec::new(), Vec::new());
         let occupied = occupied.to_owned();
         let url = server.url();
-        Self { id, token, url, http, busy, live, revoked, occupied, left, turn: 0, wedged: false, status: None }
+        Self { id, token, secret: None, url, http, busy, live, revoked, occupied, left, turn: 0, wedged: false, status: None }
     }
 
     /// Works until the server is gone.
@@ -246,6 +248,11 @@ impl Member {
         {
             let answer = self.beat(text).await.expect("the server is back");
             assert_eq!(answer.0, expected, "a token of {}: {}", self.id, answer.1);
+            if expected == 200 {
+                let told = &answer.1["platform_inbound_secret"];
+                assert!(told.is_string(), "{}", answer.1);
+                assert_eq!(self.secret.get_or_insert_with(|| told.clone()), told, "the secret of {} was told", self.id);
+            }
             looked_at += 1;
         }
         // Tokens that were issued and never acknowledged count as well.
