@@ -1,5 +1,8 @@
 //! What agents ask leave for and are asked for at set times, by a clock that is moved by hand.
 
+#[allow(dead_code, reason = "the tests of calls use all of it")]
+#[path = "support/agent.rs"]
+mod scripted;
 mod support;
 
 use std::{
@@ -29,7 +32,10 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::Notify,
 };
+
+use self::scripted::{Act, Agent};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -467,4 +473,31 @@ async fn of_several_replicas_one_denies_what_waited_too_long_and_the_newest_are_
     for replica in &replicas {
         replica.store().close().await;
     }
+}
+
+#[tokio::test]
+async fn ten_runs_are_under_way_at_once_and_the_others_follow() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let go_on = Arc::new(Notify::new());
+    let answer = r#"{"result":{"parts":[{"text":"done"}]}}"#.to_owned();
+    let slow = Agent::start([], Act::WhenTold(Arc::clone(&go_on), answer)).await;
+    let id = external(&plane, Some(&slow.url()), None).await;
+    for n in 0..12 {
+        plane.create_schedule(id, NewSchedule { name: format!("{n}"), ..hourly("x") }).await.unwrap();
+    }
+    plane.start();
+    clock.advance(Duration::from_secs(3600));
+    until("ten are asked for", async || (slow.seen().len() == 10).then_some(())).await;
+    // Many looks later the others still wait for their place.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(slow.seen().len(), 10);
+    until("all ran", async || {
+        go_on.notify_waiters();
+        let all = plane.schedules(id).await.unwrap();
+        all.iter().all(|schedule| schedule.run_count == 1).then_some(())
+    })
+    .await;
+    assert_eq!(slow.seen().len(), 12);
+    assert!(plane.shut_down(PATIENCE).await);
 }
