@@ -13,7 +13,7 @@ use molecule_core::{
     id::WorkspaceId,
     provisioner::{StartSpec, env::EnvMutator},
     secrets::{Cipher, Scope},
-    store::Store,
+    store::{Store, gate},
     testing::{Operation, ScriptedProvisioner},
     workspace::{CreateWorkspace, Status, Workspace},
 };
@@ -78,10 +78,12 @@ fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect()
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Mutator {
     Adds,
+    Repeats,
     Fails,
+    Panics,
 }
 
 #[async_trait::async_trait]
@@ -89,6 +91,8 @@ impl EnvMutator for Mutator {
     async fn mutate(&self, workspace: &Workspace, env: &mut BTreeMap<String, String>) -> Result<()> {
         match self {
             Self::Adds => drop(env.insert("FROM_PLUGIN".to_owned(), format!("{} of {}", env["OWN"], workspace.name))),
+            Self::Repeats => drop(env.insert("REPEATED".to_owned(), format!("{}, again", env["FROM_PLUGIN"]))),
+            Self::Panics => panic!("it is asked all the same"),
             Self::Fails => return Err(Error::invalid("the plugin's own words")),
         }
         Ok(())
@@ -192,6 +196,29 @@ async fn what_a_plugin_breaks_fails_the_start_in_plain_words() {
 }
 
 #[tokio::test]
+async fn plugins_act_in_their_order_and_the_first_that_fails_ends_it() {
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    let backend = ScriptedProvisioner::new();
+    let chain = |mutators: &[Mutator]| {
+        let mut builder = ControlPlane::builder(store.clone())
+            .cipher(Cipher::new(&KEY.into(), &[]).unwrap())
+            .local_backend(Arc::new(backend.clone()));
+        for mutator in mutators {
+            builder = builder.env_mutator(Arc::new(*mutator));
+        }
+        Fleet { control_plane: builder.build().unwrap(), backend: backend.clone() }
+    };
+    let request = || CreateWorkspace { secrets: secrets(&[("OWN", "v")]), ..named("a") };
+    chain(&[Mutator::Adds, Mutator::Repeats]).create(request()).await;
+    let env = chain(&[]).started_with(1).await.env;
+    assert_eq!((env["FROM_PLUGIN"].as_str(), env["REPEATED"].as_str()), ("v of a", "v of a, again"));
+    let fleet = chain(&[Mutator::Fails, Mutator::Panics]);
+    let id = fleet.create(request()).await;
+    let row = fleet.until(id, Status::Failed).await;
+    assert_eq!(row.last_sample_error.as_deref(), Some("plugin env mutator chain failed"), "the next is not asked");
+}
+
+#[tokio::test]
 async fn what_does_not_decrypt_fails_the_start_and_is_named_to_the_operator() {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let before = Fleet::over(store.clone(), KEY, None);
@@ -204,6 +231,11 @@ async fn what_does_not_decrypt_fails_the_start_and_is_named_to_the_operator() {
     before.control_plane.set_global_secret("SHARED", &"v".into()).await.unwrap();
     let error = after.control_plane.secret_values(own).await.unwrap_err();
     assert_eq!(error.members(), [("failed_keys", json!(["global:SHARED", "workspace:OWN"]))]);
+    let chosen = before.create(CreateWorkspace { model: Some("grok/grok-4".to_owned()), ..named("chosen") }).await;
+    for error in [after.control_plane.model(chosen).await, after.control_plane.provider(chosen).await] {
+        let error = error.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Unexpected, "failed to decrypt"));
+    }
     let fresh = after.create(named("fresh")).await;
     let row = after.until(fresh, Status::Failed).await;
     assert_eq!(row.last_sample_error.as_deref(), Some("failed to decrypt global secret"));
@@ -356,4 +388,41 @@ async fn agents_are_told_of_the_awareness_that_there_is() {
     let without = Fleet::new().await;
     without.create(named("a")).await;
     assert!(!without.started_with(1).await.env.contains_key("AWARENESS_NAMESPACE"), "both, or none");
+}
+
+#[tokio::test]
+async fn a_model_changes_with_its_provider_or_not_at_all() {
+    let store = Store::connect("sqlite::memory:").await.unwrap();
+    let control_plane = ControlPlane::builder(store).cipher(Cipher::new(&KEY.into(), &[]).unwrap()).build().unwrap();
+    let request = CreateWorkspace { external: true, model: Some("minimax/M2".to_owned()), ..named("a") };
+    let id = control_plane.create(request).await.unwrap().workspace.id;
+    let chosen = async || {
+        let (model, provider) = (control_plane.model(id).await.unwrap(), control_plane.provider(id).await.unwrap());
+        (model.unwrap_or_default(), provider.unwrap_or_default())
+    };
+    let pair = |model: &str, provider: &str| (model.to_owned(), provider.to_owned());
+    assert_eq!(chosen().await, pair("minimax/M2", "minimax"));
+    let pool = gate::sqlite(control_plane.store()).unwrap();
+    let trigger = "CREATE TRIGGER broken BEFORE UPDATE ON workspace_secrets WHEN NEW.key = 'LLM_PROVIDER' \
+                   BEGIN SELECT RAISE(ABORT, 'no'); END";
+    sqlx::query(trigger).execute(pool).await.unwrap();
+    let error = control_plane.set_model(id, "grok/grok-4").await.unwrap_err();
+    assert_eq!(error.message(), "failed to save model");
+    assert_eq!(chosen().await, pair("minimax/M2", "minimax"), "neither has changed");
+    sqlx::query("DROP TRIGGER broken").execute(pool).await.unwrap();
+    control_plane.set_model(id, "grok/grok-4").await.unwrap();
+    assert_eq!(chosen().await, pair("grok/grok-4", "xai"));
+    // Both at once are both kept.
+    let (model, provider) =
+        tokio::join!(control_plane.set_model(id, "sonnet"), control_plane.set_provider(id, "custom"));
+    model.unwrap();
+    provider.unwrap();
+    assert_eq!(chosen().await.0, "sonnet");
+    for bad in ["a\nb", &"m".repeat(101)] {
+        for error in [control_plane.set_model(id, bad).await, control_plane.set_provider(id, bad).await] {
+            let error = error.unwrap_err();
+            assert_eq!((error.kind(), error.message()), (ErrorKind::InvalidInput, "invalid request body"));
+        }
+    }
+    assert_eq!(chosen().await.0, "sonnet");
 }

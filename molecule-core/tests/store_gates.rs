@@ -373,3 +373,32 @@ async fn the_health_sweep_reads_nobody_who_was_heard() {
         store.close().await;
     }
 }
+
+/// What tells of a workspace after it was purged: what happened, and machines that somebody still pays for.
+const OUTLIVES: [&str; 2] = ["machines_left", "structure_events"];
+
+#[tokio::test]
+async fn a_purge_takes_along_all_that_hangs_on_a_workspace() {
+    const OF_SQLITE: &str = "SELECT m.name, MAX(f.\"table\" = 'workspaces' AND f.on_delete = 'CASCADE') \
+                             FROM sqlite_master m JOIN pragma_table_info(m.name) c ON c.name = 'workspace_id' \
+                             LEFT JOIN pragma_foreign_key_list(m.name) f ON f.\"from\" = 'workspace_id' \
+                             WHERE m.type = 'table' GROUP BY m.name ORDER BY m.name";
+    const OF_POSTGRES: &str = "SELECT c.table_name::text, BOOL_OR(COALESCE(k.confdeltype = 'c', FALSE))::int4::int8 \
+                               FROM information_schema.columns c \
+                               LEFT JOIN pg_constraint k ON k.contype = 'f' AND k.confrelid = 'workspaces'::regclass \
+                               AND k.conrelid = (quote_ident(c.table_name))::regclass \
+                               WHERE c.table_schema = 'public' AND c.column_name = 'workspace_id' \
+                               GROUP BY c.table_name ORDER BY c.table_name";
+    for (engine, store, _database) in stores().await {
+        let tables: Vec<(String, Option<i64>)> = match (gate::sqlite(&store), gate::postgres(&store)) {
+            (Some(pool), _) => sqlx::query_as(OF_SQLITE).fetch_all(pool).await.unwrap(),
+            (_, Some(pool)) => sqlx::query_as(OF_POSTGRES).fetch_all(pool).await.unwrap(),
+            _ => unreachable!("a store is one or the other"),
+        };
+        assert!(tables.len() >= 15, "{engine}: {tables:?}");
+        let stay: Vec<&str> =
+            tables.iter().filter(|(_, goes)| *goes != Some(1)).map(|(table, _)| table.as_str()).collect();
+        assert_eq!(stay, OUTLIVES, "{engine}");
+        store.close().await;
+    }
+}

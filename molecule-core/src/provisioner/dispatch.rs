@@ -22,6 +22,9 @@ use crate::{
 /// How often a workload that has not reported in yet is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// How long keeping a failure may take.
+const KEEP_WITHIN: Duration = Duration::from_secs(10);
+
 /// One try at bringing a workspace up.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
@@ -135,7 +138,10 @@ impl ControlPlane {
         address: Option<&str>,
         extra: Value,
     ) {
-        if let Err(error) = self.try_to_fail(id, attempt, failure, address, extra).await {
+        let kept = tokio::time::timeout(KEEP_WITHIN, self.try_to_fail(id, attempt, failure, address, extra)).await;
+        let late =
+            |_| Err(Error::new(ErrorKind::Unavailable, format!("it took longer than {} s", KEEP_WITHIN.as_secs())));
+        if let Err(error) = kept.unwrap_or_else(late) {
             tracing::error!(workspace.id = %id, error = error.detail(), "the failure could not be kept");
         }
     }

@@ -171,7 +171,10 @@ impl ControlPlaneProvisioner for RemoteProvisioner {
         }
         // What the refusal says is worth having; that it is cut off or breaks off changes nothing.
         let body = start_of(response, EXCERPT).await;
-        Err(call.refused(status, String::from_utf8_lossy(&body).trim().to_owned()))
+        let mut body = String::from_utf8_lossy(&body).trim().to_owned();
+        // What was no text takes more room in its place.
+        body.truncate(body.floor_char_boundary(EXCERPT));
+        Err(call.refused(status, body))
     }
 
     async fn is_running(&self, id: WorkspaceId, instance_id: &str) -> Result<bool> {

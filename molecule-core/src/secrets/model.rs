@@ -8,7 +8,10 @@ use crate::{
     id::WorkspaceId,
     store::NewSecret,
     templates::derive::provider_of,
-    workspace::lifecycle::{gone_is_not_found, said},
+    workspace::{
+        create::broken_rule,
+        lifecycle::{gone_is_not_found, said},
+    },
 };
 
 /// The variable that holds the model. Its name is older than its meaning.
@@ -16,6 +19,9 @@ pub(crate) const MODEL: &str = "MODEL_PROVIDER";
 
 /// The variable that holds the provider.
 pub(crate) const PROVIDER: &str = "LLM_PROVIDER";
+
+/// How many characters a model or a provider has at most.
+const CHOICE_LIMIT: usize = 100;
 
 /// What a change of the model does to the stored provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,15 +69,16 @@ impl ControlPlane {
     /// As [`ControlPlane::set_secret`].
     pub async fn set_model(&self, id: WorkspaceId, model: &str) -> Result<()> {
         let failed = if model.is_empty() { "failed to clear model" } else { "failed to save model" };
+        check_choice("model", model)?;
         let before = self.choice(id, MODEL).await?;
         let provider = self.choice(id, PROVIDER).await?;
-        self.keep_choice(id, MODEL, model).await.map_err(|error| said_unless_invalid(error, failed))?;
-        match follow(provider.as_deref(), before.as_deref(), model) {
-            Follow::Leave => Ok(()),
-            Follow::Set(provider) => self.keep_choice(id, PROVIDER, provider).await,
-            Follow::Delete => self.keep_choice(id, PROVIDER, "").await,
-        }
-        .map_err(|error| said_unless_invalid(error, failed))?;
+        let follows = match follow(provider.as_deref(), before.as_deref(), model) {
+            Follow::Leave => None,
+            Follow::Set(provider) => Some((PROVIDER, provider)),
+            Follow::Delete => Some((PROVIDER, "")),
+        };
+        let choices: Vec<_> = std::iter::once((MODEL, model)).chain(follows).collect();
+        self.keep_choices(id, &choices).await.map_err(|error| said(error, failed))?;
         self.roll_out(vec![id]);
         Ok(())
     }
@@ -83,7 +90,8 @@ impl ControlPlane {
     pub async fn set_provider(&self, id: WorkspaceId, provider: &str) -> Result<()> {
         self.existing(id).await.map_err(gone_is_not_found)?;
         let failed = if provider.is_empty() { "failed to clear provider" } else { "failed to save provider" };
-        self.keep_choice(id, PROVIDER, provider).await.map_err(|error| said_unless_invalid(error, failed))?;
+        check_choice("provider", provider)?;
+        self.keep_choices(id, &[(PROVIDER, provider)]).await.map_err(|error| said(error, failed))?;
         self.roll_out(vec![id]);
         Ok(())
     }
@@ -98,13 +106,13 @@ impl ControlPlane {
         Ok(Some(opened.expose_secret().to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// Keeps a choice; an empty one is deleted.
-    async fn keep_choice(&self, id: WorkspaceId, key: &str, choice: &str) -> Result<()> {
-        if choice.is_empty() {
-            return self.inner.store.delete_workspace_secret(id, key).await.map(drop);
-        }
-        let secret = self.new_secret(key, &SecretString::from(choice))?;
-        self.inner.store.set_workspace_secret(id, &secret, self.now()).await
+    /// Keeps choices, all or none; empty ones are deleted.
+    async fn keep_choices(&self, id: WorkspaceId, choices: &[(&str, &str)]) -> Result<()> {
+        let (gone, kept): (Vec<_>, Vec<_>) = choices.iter().partition(|(_, choice)| choice.is_empty());
+        let gone: Vec<&str> = gone.into_iter().map(|(key, _)| key).collect();
+        let kept = kept.into_iter().map(|(key, choice)| self.new_secret(key, &SecretString::from(choice)));
+        let kept = kept.collect::<Result<Vec<_>>>()?;
+        self.inner.store.change_workspace_secrets(id, &kept, &gone, self.now()).await
     }
 
     /// The secrets that keep the choice of a new workspace's model through every restart; none of those it `has` already
@@ -116,9 +124,12 @@ impl ControlPlane {
     }
 }
 
-fn said_unless_invalid(error: Error, message: &'static str) -> Error {
-    use crate::ErrorKind::{InvalidInput, TooLarge};
-    if matches!(error.kind(), InvalidInput | TooLarge) { error } else { said(error, message) }
+/// Refuses what no create call would take either.
+fn check_choice(field: &str, choice: &str) -> Result<()> {
+    match broken_rule(field, choice, CHOICE_LIMIT) {
+        Some(rule) => Err(Error::invalid("invalid request body").with_member("detail", rule)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

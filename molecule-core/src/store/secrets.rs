@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Store,
-    pool::{on_pool, statements},
+    pool::{in_transaction, on_pool, statements},
 };
 use crate::{
     error::Result,
@@ -153,6 +153,25 @@ impl Store {
             .await
             .map(drop))?;
         Ok(())
+    }
+
+    /// Keeps secrets of one workspace, which must exist, and deletes others: all of it or nothing.
+    pub(crate) async fn change_workspace_secrets(
+        &self,
+        id: WorkspaceId,
+        kept: &[NewSecret],
+        gone: &[&str],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        in_transaction!(self.writer(), |tx| {
+            for secret in kept {
+                set_workspace_secret!(&mut *tx, id, secret, now)?;
+            }
+            for key in gone {
+                sqlx::query(DELETE_OF).bind(id).bind(*key).execute(&mut *tx).await?;
+            }
+            Ok(())
+        })
     }
 
     /// False where the workspace has none by that name.

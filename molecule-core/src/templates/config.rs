@@ -278,6 +278,17 @@ runtime_config:
     }
 
     #[test]
+    fn what_is_quoted_is_text_and_what_is_not_may_be() {
+        let template = Template::parse("x", "name: '2024'\nmodel: \"5\"\ndescription: 'yes'\ntier: 2\n").unwrap();
+        assert_eq!((template.name.as_str(), template.model.as_str(), template.tier), ("2024", "5", 2));
+        for yaml in ["tier: 2.5", "tier: [2]", "name: [a]", "name: {a: b}"] {
+            assert!(Template::parse("x", yaml).is_err(), "{yaml:?}");
+        }
+        let template = Template::parse("x", "name: 2024\nmodel: 5\n").unwrap();
+        assert_eq!((template.name.as_str(), template.model.as_str()), ("2024", "5"));
+    }
+
+    #[test]
     fn nothing_is_required_of_a_template() {
         for yaml in
             ["", "---\n", "name:\nproviders:\nruntime_config:\n", "runtime_config: {provision_timeout_seconds: -5}"]

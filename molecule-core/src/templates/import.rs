@@ -7,6 +7,7 @@ use std::{
     path::{Component, Path},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::{Templates, config::Template, folder::CONFIG_FILE};
@@ -19,6 +20,16 @@ use crate::{
 
 /// How many files may be imported at once.
 const FILES_LIMIT: usize = 200;
+
+/// How many bytes one of them may have, and all of them together.
+const FILE_LIMIT: usize = 1024 * 1024;
+const BYTES_LIMIT: usize = 8 * 1024 * 1024;
+
+/// Begins the name of what is not whole yet.
+const HALF: &str = ".import-";
+
+/// Half of a template that is older than this was left by a server that died.
+const HALF_IS_OLD: TimeDelta = TimeDelta::hours(1);
 
 /// A template to put into the folder.
 #[derive(Debug, Clone, Default)]
@@ -47,8 +58,15 @@ impl ControlPlane {
     /// [`ErrorKind::Unsupported`] without a folder of templates.
     pub async fn import_template(&self, import: Import) -> Result<Imported> {
         let templates = self.inner.config.templates.clone();
-        let temporary = format!(".import-{}", random_uuid(&*self.inner.entropy));
-        let imported = tokio::task::spawn_blocking(move || write(&templates, &import, &temporary)).await;
+        let temporary = format!("{HALF}{}", random_uuid(&*self.inner.entropy));
+        let now = self.now();
+        let imported = tokio::task::spawn_blocking(move || {
+            if let Some(dir) = templates.dir() {
+                clear_halves(dir, now);
+            }
+            write(&templates, &import, &temporary)
+        })
+        .await;
         let imported = imported
             .map_err(|error| Error::new(ErrorKind::Unexpected, "the template cannot be kept").caused_by(error))??;
         // What it says of time is to count at once.
@@ -85,6 +103,18 @@ fn write(templates: &Templates, import: &Import, temporary: &str) -> Result<Impo
     kept.map(|()| Imported { id, name: import.name.clone() })
 }
 
+/// Removes what imports left whose server died.
+fn clear_halves(dir: &Path, now: DateTime<Utc>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_half = entry.file_name().to_str().is_some_and(|name| name.starts_with(HALF));
+        let changed = entry.metadata().and_then(|metadata| metadata.modified()).map(DateTime::<Utc>::from);
+        if is_half && changed.is_ok_and(|changed| now - changed > HALF_IS_OLD) {
+            // What cannot be removed is in nobody's way, and is tried again.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn exists(id: &str) -> Error {
     Error::new(ErrorKind::Conflict, "template already exists").with_member("id", id)
 }
@@ -97,6 +127,11 @@ fn checked(import: &Import, id: &str) -> Result<BTreeMap<String, String>> {
     }
     if import.files.len() > FILES_LIMIT {
         return Err(Error::invalid(format!("too many files ({}), max {FILES_LIMIT}", import.files.len())));
+    }
+    let bytes: usize = import.files.values().map(String::len).sum();
+    if bytes > BYTES_LIMIT || import.files.values().any(|text| text.len() > FILE_LIMIT) {
+        let text = format!("too large, max {FILE_LIMIT} bytes for a file and {BYTES_LIMIT} in all");
+        return Err(Error::new(ErrorKind::TooLarge, text));
     }
     if let Some(path) = import.files.keys().find(|path| !is_inside(path)) {
         return Err(Error::invalid("invalid path").with_member("detail", path.as_str()));
@@ -174,6 +209,62 @@ mod tests {
     fn import(name: &str, files: &[(&str, &str)]) -> Import {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         Import { name: name.to_owned(), files }
+    }
+
+    #[test]
+    fn neither_a_file_nor_all_of_them_are_endless() {
+        let text = |length: usize| "x".repeat(length);
+        let many = |count: usize, length: usize| Import {
+            name: "a".to_owned(),
+            files: (0..count).map(|n| (format!("{n}.md"), text(length))).collect(),
+        };
+        for (import, fits) in [
+            (many(1, FILE_LIMIT), true),
+            (many(1, FILE_LIMIT + 1), false),
+            (many(8, FILE_LIMIT), true),
+            (many(9, FILE_LIMIT), false),
+        ] {
+            let kind = checked(&import, "a").err().map(|error| error.kind());
+            assert_eq!(kind, (!fits).then_some(ErrorKind::TooLarge), "{} files", import.files.len());
+        }
+    }
+
+    #[test]
+    fn what_a_dead_server_left_of_an_import_goes_and_what_is_under_way_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".import-1", "import-2", "kept"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let made = DateTime::<Utc>::from(fs::metadata(dir.path().join(".import-1")).unwrap().modified().unwrap());
+        let left = || {
+            let names =
+                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        clear_halves(dir.path(), made + HALF_IS_OLD - TimeDelta::seconds(1));
+        assert_eq!(left(), [".import-1", "import-2", "kept"]);
+        clear_halves(dir.path(), made + HALF_IS_OLD + TimeDelta::seconds(1));
+        assert_eq!(left(), ["import-2", "kept"]);
+    }
+
+    #[test]
+    fn of_two_imports_of_one_name_one_is_kept_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let templates = Templates::open(Some(dir.path().to_owned()), None);
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let begun: Vec<_> = (0..8)
+                .map(|n| {
+                    let (templates, files) = (&templates, import("Same", &[("a.md", "a"), ("b/c.md", "c")]));
+                    scope.spawn(move || write(templates, &files, &format!("{HALF}{n}")))
+                })
+                .collect();
+            begun.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let kept = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let kinds = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(Error::kind);
+        assert!(kept == 1 && kinds.clone().all(|kind| kind == ErrorKind::Conflict), "{outcomes:?}");
+        assert!(dir.path().join("same/b/c.md").is_file() && dir.path().join("same/config.yaml").is_file());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "and of the others nothing");
     }
 
     #[test]

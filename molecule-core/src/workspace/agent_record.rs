@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::{create::broken_rule, lifecycle::gone_is_not_found};
+use super::{
+    create::broken_rule,
+    lifecycle::{PATIENCE_WITH_RACES, gone_is_not_found, raced},
+};
 use crate::{
     clock::random_uuid,
     control_plane::ControlPlane,
@@ -68,14 +71,16 @@ impl ControlPlane {
     pub async fn replace_agent(&self, id: WorkspaceId, model: &str) -> Result<Replaced> {
         let new = self.new_agent(id, model)?;
         let none = || Error::not_found("no active agent to replace");
-        let old = self.inner.store.active_agent(id).await?.ok_or_else(none)?;
-        let payload = json!({"agent_id": new.id, "model": new.model, "old_model": old.model});
-        let event = self.event(EventKind::AgentReplaced, id, payload);
-        if !self.inner.store.replace_agent(old.id, &new, &event).await? {
-            return Err(none());
+        for _ in 0..PATIENCE_WITH_RACES {
+            let old = self.inner.store.active_agent(id).await?.ok_or_else(none)?;
+            let payload = json!({"agent_id": new.id, "model": new.model, "old_model": old.model});
+            let event = self.event(EventKind::AgentReplaced, id, payload);
+            if self.inner.store.replace_agent(old.id, &new, &event).await? {
+                self.announce(event);
+                return Ok(Replaced { agent: ActiveAgent { id: new.id, model: new.model }, old_model: old.model });
+            }
         }
-        self.announce(event);
-        Ok(Replaced { agent: ActiveAgent { id: new.id, model: new.model }, old_model: old.model })
+        Err(raced(id))
     }
 
     /// Takes the agent of a workspace away.
@@ -84,13 +89,15 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] where it has none.
     pub async fn remove_agent(&self, id: WorkspaceId) -> Result<ActiveAgent> {
         let none = || Error::not_found("no active agent to remove");
-        let agent = self.inner.store.active_agent(id).await?.ok_or_else(none)?;
-        let event = self.event(EventKind::AgentRemoved, id, json!({"agent_id": agent.id, "model": agent.model}));
-        if !self.inner.store.remove_agent(agent.id, &event).await? {
-            return Err(none());
+        for _ in 0..PATIENCE_WITH_RACES {
+            let agent = self.inner.store.active_agent(id).await?.ok_or_else(none)?;
+            let event = self.event(EventKind::AgentRemoved, id, json!({"agent_id": agent.id, "model": agent.model}));
+            if self.inner.store.remove_agent(agent.id, &event).await? {
+                self.announce(event);
+                return Ok(agent);
+            }
         }
-        self.announce(event);
-        Ok(agent)
+        Err(raced(id))
     }
 
     /// Gives the agent of one workspace to another.

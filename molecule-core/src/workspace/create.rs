@@ -187,7 +187,7 @@ fn check_text(field: &str, text: &str, most: usize) -> Result<()> {
 }
 
 /// The rule about text that is broken, as callers are told it.
-pub(super) fn broken_rule(field: &str, text: &str, most: usize) -> Option<String> {
+pub(crate) fn broken_rule(field: &str, text: &str, most: usize) -> Option<String> {
     let restricted = matches!(field, "name" | "role");
     if text.contains(['\n', '\r']) {
         Some(format!("{field} must not contain newline characters"))

@@ -4,7 +4,7 @@ mod agent_record;
 mod bootstrap;
 mod budget;
 mod connection;
-mod create;
+pub(crate) mod create;
 mod delete;
 mod expand;
 mod hibernate;

@@ -174,3 +174,75 @@ async fn an_engine_that_stops_in_the_middle_of_a_stop_is_asked_again_by_the_swee
         .await;
     }
 }
+
+#[tokio::test]
+async fn an_engine_that_stops_in_the_middle_of_a_pause_leaves_what_a_resume_replaces() {
+    for lost in [false, true] {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            let id = cut.create(&bench).await;
+            cut.comes_up(id).await;
+            let step = "DELETE /containers/";
+            if lost {
+                cut.proxy.lose(Some(step));
+            } else {
+                cut.proxy.hold(step);
+            }
+            let control_plane = cut.control_plane.clone();
+            let mut pausing = JoinSet::new();
+            pausing.spawn(async move { control_plane.pause(id).await });
+            eventually(step, async || cut.proxy.lost() > 0 || (!lost && cut.proxy.asked(step) > 0)).await;
+            cut.proxy.close().await;
+            let error = pausing.join_next().await.unwrap().unwrap().unwrap_err();
+            assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
+            let row = cut.row(id).await;
+            assert_eq!((row.status, row.url.as_str()), (Status::Paused, ""));
+
+            cut.proxy.release();
+            cut.proxy.lose(None);
+            cut.proxy.open();
+            cut.control_plane.resume(id).await.unwrap();
+            cut.comes_up(id).await;
+            cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_fails_the_workspace_in_plain_words_and_a_restart_mends_it() {
+    on_engine(async |bench| {
+        let cut = Cut::new(&bench).await;
+        let id = cut.create(&bench).await;
+        cut.comes_up(id).await;
+        cut.control_plane.pause(id).await.unwrap();
+        let config = format!("ws-{id}-configs");
+        let volume = async |size: &str| {
+            use bollard::{models::VolumeCreateRequest, query_parameters::RemoveVolumeOptions};
+            bench.docker.remove_volume(&config, None::<RemoveVolumeOptions>).await.unwrap();
+            let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", size)];
+            let request = VolumeCreateRequest {
+                name: Some(config.clone()),
+                driver_opts: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+                labels: Some([("molecule.workspace.id".to_owned(), id.to_string())].into()),
+                ..VolumeCreateRequest::default()
+            };
+            bench.docker.create_volume(request).await.unwrap();
+        };
+        // Not even the token of the agent fits.
+        volume("nr_inodes=2,size=4k").await;
+        cut.control_plane.resume(id).await.unwrap();
+        eventually("the failure to be told", async || cut.row(id).await.status == Status::Failed).await;
+        let row = cut.row(id).await;
+        let said = row.last_sample_error.unwrap();
+        assert!(said.starts_with("workspace start failed: ") && !said.contains("/var/"), "{said}");
+        assert_eq!(row.url, "");
+        let events = cut.control_plane.events(Some(id), 1).await.unwrap();
+        assert_eq!(events[0].event_type, "WORKSPACE_PROVISION_FAILED");
+        assert_eq!(events[0].payload.as_ref().unwrap()["error"], said.as_str());
+        assert!(bench.traces(id).await.iter().all(|name| !name.starts_with('/')), "no container is left");
+        volume("size=1m").await;
+        cut.mend(&bench, id).await;
+    })
+    .await;
+}

@@ -98,3 +98,24 @@ async fn whatever_comes_at_the_same_instant_a_deleted_workspace_stays_gone() {
     }
     assert_eq!(backend.inventory().await.unwrap(), [], "nor a volume");
 }
+
+#[tokio::test]
+async fn who_is_deleted_is_nobody_before_what_runs_is_stopped() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let token = fleet.token(id);
+    let release = fleet.backend.when(Operation::Stop).of(id).hang_until_released();
+    let looked = async {
+        fleet.backend.called(Operation::Stop, 1).await;
+        assert_eq!(fleet.row(id).await.status, Status::Removed);
+        let error = fleet.beat(id, &token).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+        assert_eq!(fleet.backend.count(Operation::RemoveVolume), 0, "it may still run");
+        release.release();
+    };
+    let (deleted, ()) = tokio::join!(fleet.control_plane.delete(id, false, false), looked);
+    assert!(matches!(deleted.unwrap(), Deleted::Removed { cascade_deleted: 0 }));
+    assert_eq!(fleet.backend.count(Operation::RemoveVolume), 1);
+    fleet.down().await;
+}

@@ -15,8 +15,9 @@ use molecule_core::{
     provisioner::Images,
     registry::Heartbeat,
     store::Store,
+    templates::Templates,
     testing::{ManualClock, Operation, ScriptedProvisioner},
-    workspace::Status,
+    workspace::{CreateWorkspace, Status},
 };
 use secrecy::ExposeSecret;
 
@@ -30,6 +31,8 @@ struct Shelf {
     stuck: Mutex<Vec<String>>,
     brought: Mutex<Vec<String>>,
     made_of: Mutex<BTreeMap<String, Vec<WorkspaceId>>>,
+    /// The runtime whose containers cannot be listed.
+    unlisted: Mutex<Option<String>>,
 }
 
 #[async_trait]
@@ -48,6 +51,9 @@ impl Images for Shelf {
     }
 
     async fn made_of(&self, runtime: &str) -> Result<Vec<WorkspaceId>> {
+        if self.unlisted.lock().unwrap().as_deref() == Some(runtime) {
+            return Err(Error::new(ErrorKind::Unavailable, "the engine is away"));
+        }
         Ok(self.made_of.lock().unwrap().get(runtime).cloned().unwrap_or_default())
     }
 }
@@ -134,5 +140,55 @@ async fn without_images_there_is_nothing_to_refresh() {
     let fleet = Fleet::new().await;
     let error = fleet.control_plane.refresh_images(None, true).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_cannot_see_what_runs_says_how_far_it_came() {
+    let shelf = Arc::new(Shelf::default());
+    let fleet = over(&shelf, Config::default()).await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    shelf.made_of.lock().unwrap().insert("claude-code".to_owned(), vec![id]);
+    *shelf.unlisted.lock().unwrap() = Some("codex".to_owned());
+    shelf.stuck.lock().unwrap().push("hermes".to_owned());
+    let error = fleet.control_plane.refresh_images(None, true).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the engine is away"));
+    let partial = serde_json::json!({
+        "pulled": ["claude-code", "codex", "openclaw"], "failed": ["hermes"], "recreated": [id],
+    });
+    assert_eq!(error.members(), [("partial_result", partial)]);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_runtime_of_the_manifest_is_known_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = dir.path().join("manifest.json");
+    std::fs::write(&manifest, r#"{"workspace_templates": [{"name": "own-default"}, {"name": "hermes"}]}"#).unwrap();
+    let shelf = Arc::new(Shelf::default());
+    shelf.newest.lock().unwrap().insert("own".to_owned(), "1".to_owned());
+    let templates = Templates::open(None, Some(&manifest));
+    let config = Config { templates, image_tick: Some(Duration::from_millis(20)), ..Config::default() };
+    let fleet = over(&shelf, config).await;
+    for (asked, runtime) in [("own", "own"), ("hermes", "hermes"), ("codex", "claude-code")] {
+        let request =
+            CreateWorkspace { name: "a".to_owned(), runtime: Some(asked.to_owned()), ..CreateWorkspace::default() };
+        assert_eq!(fleet.control_plane.create(request).await.unwrap().workspace.runtime, runtime);
+    }
+    let refreshed = fleet.control_plane.refresh_images(None, true).await.unwrap();
+    assert_eq!(refreshed.pulled, ["hermes", "own"]);
+    shelf.brought.lock().unwrap().clear();
+    fleet.control_plane.start();
+    let seen = async {
+        loop {
+            shelf.newest.lock().unwrap().insert("own".to_owned(), format!("{:?}", std::time::Instant::now()));
+            if shelf.brought.lock().unwrap().iter().any(|brought| brought == "own") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the watcher looks at it as well");
     fleet.down().await;
 }

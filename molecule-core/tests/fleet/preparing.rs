@@ -321,3 +321,26 @@ async fn only_a_template_says_which_program_the_agent_is() {
     assert_eq!(commands, [named, AgentCommand::Kept, AgentCommand::Own]);
     fleet.down().await;
 }
+
+#[tokio::test]
+async fn half_of_a_team_is_taken_back() {
+    let team = "name: Lead\nsub_workspaces: [{name: First}, {name: Second}, {name: Third}]\n";
+    let (fleet, _dir) = with_templates(&[("lead", team)]).await;
+    let lead = fleet.create("Lead").await;
+    fleet.come_online(lead).await;
+    let pool = gate::sqlite(fleet.control_plane.store()).unwrap();
+    let trigger = "CREATE TRIGGER broken BEFORE INSERT ON workspaces WHEN NEW.name = 'Third' \
+                   BEGIN SELECT RAISE(ABORT, 'no'); END";
+    sqlx::query(trigger).execute(pool).await.unwrap();
+    fleet.control_plane.expand(lead).await.unwrap_err();
+    let names: Vec<String> = fleet.control_plane.workspaces().await.unwrap().into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["Lead"]);
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM workspaces").fetch_one(pool).await.unwrap();
+    assert_eq!(rows, 1, "not even their rows are left");
+    assert!(!fleet.events(lead).await.contains(&"WORKSPACE_EXPANDED".to_owned()));
+    sqlx::query("DROP TRIGGER broken").execute(pool).await.unwrap();
+    // Two who ask at once are both given one.
+    let (one, other) = tokio::join!(fleet.control_plane.expand(lead), fleet.control_plane.expand(lead));
+    assert_eq!((one.unwrap().len(), other.unwrap().len()), (3, 3));
+    fleet.down().await;
+}

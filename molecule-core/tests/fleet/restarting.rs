@@ -6,6 +6,7 @@ use molecule_core::{
     ErrorKind,
     identity::Credential,
     registry::Register,
+    store::gate,
     testing::Operation,
     workspace::{Restarted, Status},
 };
@@ -117,5 +118,22 @@ async fn what_its_user_made_of_a_workspace_survives_a_restart() {
     assert_eq!(paths(0), [&["config.yaml"], &secrets[..]].concat());
     assert_eq!(paths(1), secrets, "the configuration is there already");
     assert_eq!((starts[0].reset_session, starts[1].reset_session), (false, true));
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_was_changed_holds_from_the_next_restart_on() {
+    let fleet = Fleet::new().await;
+    let id = fleet.create("a").await;
+    fleet.come_online(id).await;
+    let pool = gate::sqlite(fleet.control_plane.store()).unwrap();
+    sqlx::query("UPDATE workspaces SET runtime = 'hermes' WHERE id = $1").bind(id).execute(pool).await.unwrap();
+    for n in [2, 3] {
+        fleet.control_plane.restart(id, false).await.unwrap();
+        fleet.backend.called(Operation::Start, n).await;
+        fleet.come_online(id).await;
+        assert_eq!(fleet.backend.starts()[n - 1].runtime, "hermes");
+        assert_eq!(fleet.row(id).await.runtime, "hermes");
+    }
     fleet.down().await;
 }

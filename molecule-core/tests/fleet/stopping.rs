@@ -533,3 +533,48 @@ async fn without_a_backend_nothing_is_resumed_or_woken() {
     assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().status, Status::Paused);
     assert!(control_plane.shut_down(PATIENCE).await);
 }
+
+#[tokio::test]
+async fn a_machine_that_is_not_given_back_is_told_of_and_kept_in_the_row() {
+    let (control_plane, calls) = machines(3).await;
+    let id = coder(&control_plane).await;
+    let instance = async || control_plane.workspace(id).await.unwrap().unwrap().instance_id;
+    let counted = |error: &Error, member: &'static str| {
+        let members: Vec<_> = error.members().iter().map(|(name, value)| (*name, value.as_u64())).collect();
+        assert_eq!(members, [(member, Some(1)), ("stop_failures", Some(1))], "{error:?}");
+    };
+    let error = control_plane.pause(id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unexpected);
+    counted(&error, "paused_count");
+    assert_eq!(control_plane.workspace(id).await.unwrap().unwrap().status, Status::Paused);
+    assert_eq!(instance().await.as_deref(), Some("i-1"));
+    // What starts it again gives the old one back first, however often it has to ask.
+    control_plane.resume(id).await.unwrap();
+    machine(&control_plane, id, "i-2").await;
+    let order = ["start i-1", "stop i-1", "stop i-1", "stop i-1", "stop i-1", "start i-2"];
+    assert_eq!(*calls.lock().unwrap(), order);
+    assert!(control_plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn what_sleeps_below_a_paused_workspace_is_not_woken() {
+    let fleet = Fleet::new().await;
+    let (lead, id) = (fleet.create("lead").await, fleet.create("sleeps").await);
+    fleet.come_online(lead).await;
+    fleet.come_online(id).await;
+    fleet.control_plane.hibernate(id, false).await.unwrap();
+    fleet.control_plane.pause(lead).await.unwrap();
+    // It is put below what is paused while it sleeps.
+    let pool = molecule_core::store::gate::sqlite(fleet.control_plane.store()).unwrap();
+    sqlx::query("UPDATE workspaces SET parent_id = $2 WHERE id = $1").bind(id).bind(lead).execute(pool).await.unwrap();
+    let starts = fleet.backend.count(Operation::Start);
+    let error = message(&fleet.control_plane, id).await.unwrap_err();
+    assert!(error.message().contains("\"lead\" is paused"), "{error:?}");
+    assert_eq!(fleet.row(id).await.status, Status::Hibernated);
+    fleet.control_plane.resume(lead).await.unwrap();
+    fleet.come_online(lead).await;
+    message(&fleet.control_plane, id).await.unwrap_err();
+    fleet.come_online(id).await;
+    assert_eq!(fleet.backend.count(Operation::Start), starts + 2);
+    fleet.down().await;
+}

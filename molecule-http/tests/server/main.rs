@@ -9,6 +9,7 @@ mod away;
 mod beats;
 mod conformance;
 mod crash;
+mod creating;
 mod edge;
 mod every_gate;
 mod expanding;

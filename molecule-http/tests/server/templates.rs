@@ -151,6 +151,7 @@ async fn a_template_makes_the_workspace_and_what_it_requires_is_asked_for() {
         ("needs/start.sh", "#!/bin/sh\r\n"),
         ("broken/config.yaml", "a: ["),
         ("claude-code-default/config.yaml", "name: vanilla\nruntime: claude-code\n"),
+        ("org-templates/b/config.yaml", "name: of the role\n"),
     ]);
     let server = over(Setup::process(), dir.path()).start().await;
     let create = async |body: Value| {
@@ -197,6 +198,10 @@ async fn a_template_makes_the_workspace_and_what_it_requires_is_asked_for() {
     assert_eq!(restart(json!({"template": "claude-code-default"})).await["config_dir"], "claude-code-default");
     online().await;
     assert!(file("config.yaml").starts_with("name: vanilla\n"));
+
+    assert_eq!(restart(json!({"rebuild_config": true})).await["config_dir"], "org-templates/b");
+    online().await;
+    assert!(file("config.yaml").starts_with("name: of the role\n"));
 
     let id = create(json!({"name": "c", "template": "gone"})).await;
     server.until_status(&id, "online").await;

@@ -28,6 +28,8 @@ cases! {
         "An external workspace, or one that is not online, cannot hibernate";
     Extended(Feature::Lifecycle), "R-LIFECYCLE-8", collapsing_removes_all_below:
         "A collapse removes all below a workspace and leaves it alone";
+    Extended(Feature::Lifecycle), "R-LIFECYCLE-10", what_was_paused_before_is_not_counted:
+        "A pause counts those that it paused, and a resume those that it brought back";
     Extended(Feature::Lifecycle), "R-EXPAND-1", a_team_needs_a_template:
         "A workspace whose name no template has cannot be given a team";
     Extended(Feature::Lifecycle), "R-EXPAND-2", nobody_has_no_team: "An unknown workspace cannot be given a team";
@@ -58,6 +60,19 @@ async fn pausing_takes_all_below(server: &Server) -> Result<(), Verdict> {
     verb(server, lead.id, "pause").await?.is(200, &json!({"status": "paused", "paused_count": 2}))?;
     expect_status(server, lead.id, "paused").await?;
     expect_status(server, below.id, "paused").await
+}
+
+async fn what_was_paused_before_is_not_counted(server: &Server) -> Result<(), Verdict> {
+    let lead = server.member("conformance lead", &Value::Null).await?;
+    let first = server.member("conformance first", &json!({"parent_id": lead.id})).await?;
+    let waiting = server.external("conformance waiting", &json!({"parent_id": first.id})).await?;
+    verb(server, first.id, "pause").await?.has(200, &json!({"paused_count": 2}))?;
+    verb(server, lead.id, "pause").await?.has(200, &json!({"paused_count": 1}))?;
+    verb(server, lead.id, "resume").await?.has(200, &json!({"resumed_count": 3}))?;
+    for workspace in [lead, first, waiting] {
+        expect_status(server, workspace.id, "awaiting_agent").await?;
+    }
+    Ok(())
 }
 
 async fn what_is_paused_cannot_be_paused(server: &Server) -> Result<(), Verdict> {

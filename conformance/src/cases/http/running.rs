@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -21,6 +22,16 @@ cases! {
         "A paused workspace is stopped, and comes back where it is resumed";
     Extended(Feature::Backend), "R-RUN-6", a_message_wakes_a_hibernated_workspace:
         "A message to a hibernated workspace wakes it";
+    Extended(Feature::Backend), "R-RUN-7", a_create_call_tells_what_was_made:
+        "The answer to a create call tells the namespace and the access of the workspace";
+    Extended(Feature::Backend), "R-RUN-8", an_unknown_runtime_is_the_default: "A runtime that nobody knows becomes the default";
+    Extended(Feature::Backend), "R-RUN-9", a_restart_says_where_its_configuration_comes_from:
+        "A restart tells where the configuration comes from, and whether the conversation is forgotten";
+    Extended(Feature::Backend), "R-RUN-10", nothing_starts_below_a_paused_workspace:
+        "What is below a paused workspace is neither restarted nor resumed nor woken";
+    Extended(Feature::Backend), "R-RUN-11", who_works_hibernates_by_force: "An agent that works hibernates only by force";
+    Extended(Feature::Backend), "R-RUN-12", a_start_is_paused: "A workspace that is being brought up is paused, and resumed";
+    Extended(Feature::Backend), "R-RUN-13", a_deleted_workspace_stays_away: "A workspace that was brought up and deleted is gone";
 }
 
 /// How long a workspace may take to come up; a little less than a case may.
@@ -31,13 +42,22 @@ const POLL: Duration = Duration::from_millis(100);
 /// What is told of a workspace where there is nothing to run it.
 const NO_BACKEND: &str = "no provisioning backend available";
 
-/// Creates a workspace that the server brings up.
-async fn create(server: &Server, name: &str) -> Result<Uuid, Verdict> {
-    let answer = server.post_as_admin("/workspaces", &json!({"name": name})).await?;
+/// Creates a workspace that the server brings up, with the members of `more` besides.
+async fn create_with(server: &Server, name: &str, more: &Value) -> Result<Uuid, Verdict> {
+    let mut body = json!({"name": name});
+    if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+        body.extend(more.clone());
+    }
+    let answer = server.post_as_admin("/workspaces", &body).await?;
     let created = answer.has(201, &json!({"status": "provisioning"}))?;
     let id = created["id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(|| answer.wrong("an id"))?;
     server.made(id);
     Ok(id)
+}
+
+/// Creates a workspace that the server brings up.
+async fn create(server: &Server, name: &str) -> Result<Uuid, Verdict> {
+    create_with(server, name, &Value::Null).await
 }
 
 /// Waits until the workspace came online `times` times, and is.
@@ -138,4 +158,132 @@ async fn a_message_wakes_a_hibernated_workspace(server: &Server) -> Result<(), V
         return Err(waking.wrong("Retry-After in seconds"));
     }
     comes_online(server, id, 2).await
+}
+
+/// The row of a workspace in the list of the operator.
+async fn listed(server: &Server, id: Uuid) -> Result<Value, Verdict> {
+    let answer = server.get_as_admin("/workspaces").await?;
+    let list = answer.json(200)?;
+    let row = list.as_array().into_iter().flatten().find(|row| row["id"] == id.to_string());
+    row.cloned().ok_or_else(|| answer.wrong("the workspace that was made"))
+}
+
+async fn a_create_call_tells_what_was_made(server: &Server) -> Result<(), Verdict> {
+    let answer = server.post_as_admin("/workspaces", &json!({"name": "conformance made"})).await?;
+    let created = answer.has(201, &json!({"status": "provisioning", "workspace_access": "none"}))?;
+    let id: Uuid = created["id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(|| answer.wrong("an id"))?;
+    server.made(id);
+    answer.has(201, &json!({"awareness_namespace": format!("workspace:{id}")})).map(drop)
+}
+
+async fn an_unknown_runtime_is_the_default(server: &Server) -> Result<(), Verdict> {
+    for runtime in ["", " ", "no-such-runtime"] {
+        let id = create_with(server, "conformance runtime", &json!({"runtime": runtime})).await?;
+        let row = listed(server, id).await?;
+        if row["runtime"] != "claude-code" {
+            return Err(Verdict::Failed(format!("expected claude-code for {runtime:?}, got {}", row["runtime"])));
+        }
+    }
+    Ok(())
+}
+
+async fn a_restart_says_where_its_configuration_comes_from(server: &Server) -> Result<(), Verdict> {
+    let id = online(server, "conformance restarts").await?;
+    let path = format!("/workspaces/{id}/restart");
+    for (query, body, forgets) in [
+        ("", "", false),
+        ("", r#"{"template": "../elsewhere"}"#, false),
+        ("?reset=true", "{}", true),
+        ("", r#"{"reset": true}"#, true),
+    ] {
+        let call = server.call(Method::POST, &format!("{path}{query}")).admin().text(body).send().await?;
+        let expected = json!({"status": "provisioning", "config_dir": "existing-volume", "reset_session": forgets});
+        call.is(200, &expected)?;
+    }
+    for body in ["{", "[]", r#"{"reset": "yes"}"#] {
+        let call = server.call(Method::POST, &path).admin().text(body).send().await?;
+        call.refuses(400, "invalid JSON body")?;
+    }
+    Ok(())
+}
+
+async fn nothing_starts_below_a_paused_workspace(server: &Server) -> Result<(), Verdict> {
+    let lead = server.member("conformance lead", &Value::Null).await?;
+    let below = create_with(server, "conformance below", &json!({"parent_id": lead.id})).await?;
+    let sleeps = create_with(server, "conformance sleeps", &json!({"parent_id": lead.id})).await?;
+    comes_online(server, sleeps, 1).await?;
+    verb(server, sleeps, "hibernate").await?.has(200, &json!({"status": "hibernated"}))?;
+    verb(server, lead.id, "pause").await?.has(200, &json!({"status": "paused"}))?;
+    let refusal = "parent workspace \"conformance lead\" is paused — resume it first";
+    for (id, asked) in [(below, "restart"), (below, "resume"), (sleeps, "restart")] {
+        verb(server, id, asked).await?.refuses(409, refusal)?;
+    }
+    let said = say(server, sleeps).await?;
+    if said.status() < 400 {
+        return Err(said.wrong("a refusal"));
+    }
+    for id in [below, sleeps] {
+        let row = listed(server, id).await?;
+        if row["status"] != "paused" || row["url"] != "" {
+            return Err(Verdict::Failed(format!("expected a paused workspace without an address, got {row}")));
+        }
+    }
+    Ok(())
+}
+
+async fn who_works_hibernates_by_force(server: &Server) -> Result<(), Verdict> {
+    let id = online(server, "conformance works").await?;
+    let issued = server.post_as_admin(&format!("/workspaces/{id}/tokens"), &json!({})).await?;
+    let token = issued.json(201)?["auth_token"].as_str().map(str::to_owned);
+    let token = token.ok_or_else(|| issued.wrong("a token"))?;
+    let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&token);
+    beat.json(&json!({"workspace_id": id, "active_tasks": 2, "current_task": "reads"})).send().await?.json(200)?;
+    let busy = verb(server, id, "hibernate").await?;
+    busy.refuses(409, "workspace has active tasks; use ?force=true to terminate them")?;
+    busy.has(409, &json!({"active_tasks": 2}))?;
+    verb(server, id, "hibernate?force=true").await?.has(200, &json!({"status": "hibernated"}))?;
+    let row = listed(server, id).await?;
+    if row["active_tasks"] == 0 && row["current_task"] == "" && row["url"] == "" {
+        Ok(())
+    } else {
+        Err(Verdict::Failed(format!("expected nothing to do for who sleeps, got {row}")))
+    }
+}
+
+async fn a_start_is_paused(server: &Server) -> Result<(), Verdict> {
+    let id = create(server, "conformance begins").await?;
+    verb(server, id, "pause").await?.is(200, &json!({"status": "paused", "paused_count": 1}))?;
+    let row = listed(server, id).await?;
+    if row["status"] != "paused" || row["url"] != "" {
+        return Err(Verdict::Failed(format!("expected a paused workspace without an address, got {row}")));
+    }
+    let resumed = verb(server, id, "resume").await?;
+    if resumed.status() == 503 {
+        resumed.refuses(503, "provisioner not available")?;
+        return Err(why_not(&json!(NO_BACKEND)));
+    }
+    resumed.is(200, &json!({"status": "provisioning", "resumed_count": 1}))?;
+    let came = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match listed(server, id).await?["status"].as_str() {
+                Some("online") => return Ok(()),
+                Some("failed") => return Err(why_not(&listed(server, id).await?["last_sample_error"])),
+                _ => tokio::time::sleep(POLL).await,
+            }
+        }
+    });
+    came.await.unwrap_or_else(|_| Err(Verdict::Failed(format!("{id} was resumed and did not come online"))))
+}
+
+async fn a_deleted_workspace_stays_away(server: &Server) -> Result<(), Verdict> {
+    let id = online(server, "conformance goes").await?;
+    let deleted = server.call(Method::DELETE, &format!("/workspaces/{id}")).admin().send().await?;
+    deleted.is(200, &json!({"status": "removed", "cascade_deleted": 0}))?;
+    server.get(&format!("/workspaces/{id}")).await?.refuses(410, "workspace removed")?;
+    let said = say(server, id).await?;
+    if said.status() < 400 {
+        return Err(said.wrong("a refusal"));
+    }
+    verb(server, id, "restart").await?.refuses(404, "workspace not found")?;
+    verb(server, id, "pause").await?.refuses(404, "workspace not found or already paused")
 }

@@ -20,6 +20,11 @@ cases! {
     Core, "R-WORKSPACE-6", a_parent_is_removed_on_confirmation_only:
         "A workspace with children is removed, with them, only when that is confirmed";
     Core, "R-WORKSPACE-7", an_external_workspace_has_no_restart: "The restart of an external workspace changes nothing";
+    Core, "R-WORKSPACE-8", every_member_is_listed: "Every workspace is listed with every member, the oldest first";
+    Core, "R-WORKSPACE-9", what_is_not_there_is_removed: "What was never there, or is gone, counts as removed";
+    Core, "R-WORKSPACE-10", a_purge_leaves_nothing: "A purge takes a workspace away for good, also one that was removed";
+    Core, "R-WORKSPACE-11", the_time_of_removal_stays: "When a workspace was removed stays what it was";
+    Core, "R-WORKSPACE-12", nobody_is_not_restarted: "A workspace that is unknown or removed cannot be restarted or collapsed";
 }
 
 async fn unknown_workspace_is_not_found(server: &Server) -> Result<(), Verdict> {
@@ -78,4 +83,109 @@ async fn an_external_workspace_has_no_restart(server: &Server) -> Result<(), Ver
     server.post_as_admin(&path, &json!({})).await?.has(200, &json!({"status": "noop", "runtime": "external"}))?;
     let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&agent.token);
     beat.json(&json!({"workspace_id": agent.id})).send().await?.has(200, &json!({"status": "ok"})).map(drop)
+}
+
+/// What the operator is told of each.
+const MEMBERS: [&str; 22] = [
+    "id",
+    "name",
+    "role",
+    "tier",
+    "status",
+    "url",
+    "parent_id",
+    "agent_card",
+    "active_tasks",
+    "max_concurrent_tasks",
+    "last_error_rate",
+    "last_sample_error",
+    "uptime_seconds",
+    "current_task",
+    "runtime",
+    "workspace_dir",
+    "monthly_spend",
+    "budget_limit",
+    "x",
+    "y",
+    "collapsed",
+    "last_heartbeat_at",
+];
+
+async fn every_member_is_listed(server: &Server) -> Result<(), Verdict> {
+    let first = server.external("conformance first", &Value::Null).await?;
+    let second = server.member("conformance second", &Value::Null).await?;
+    let answer = server.get_as_admin("/workspaces").await?;
+    let list = answer.json(200)?;
+    let list = list.as_array().ok_or_else(|| answer.wrong("an array"))?;
+    let mut places = Vec::new();
+    for id in [first.id, second.id] {
+        let place = list.iter().position(|row| row["id"] == id.to_string());
+        let place = place.ok_or_else(|| answer.wrong("both workspaces"))?;
+        if let Some(missing) = MEMBERS.iter().find(|member| list[place].get(**member).is_none()) {
+            return Err(Verdict::Failed(format!("GET /workspaces: a workspace without {missing}: {}", list[place])));
+        }
+        places.push(place);
+    }
+    if places[0] < places[1] { Ok(()) } else { Err(answer.wrong("the oldest first")) }
+}
+
+async fn what_is_not_there_is_removed(server: &Server) -> Result<(), Verdict> {
+    let delete = async |id: &str, query: &str| {
+        server.call(Method::DELETE, &format!("/workspaces/{id}{query}")).admin().send().await
+    };
+    let unknown = unknown_id()?.to_string();
+    delete(&unknown, "").await?.is(200, &json!({"status": "removed", "cascade_deleted": 0}))?;
+    delete(&unknown, "?purge=true").await?.is(200, &json!({"status": "purged", "cascade_deleted": 0}))?;
+    let gone = server.external("conformance gone", &Value::Null).await?;
+    for _ in 0..2 {
+        delete(&gone.id.to_string(), "").await?.is(200, &json!({"status": "removed", "cascade_deleted": 0}))?;
+    }
+    delete("no-uuid", "").await?.refuses(400, "invalid workspace ID")
+}
+
+async fn a_purge_leaves_nothing(server: &Server) -> Result<(), Verdict> {
+    let lead = server.member("conformance lead", &Value::Null).await?;
+    let below = server.member("conformance below", &json!({"parent_id": lead.id})).await?;
+    let path = format!("/workspaces/{}?confirm=true", lead.id);
+    for (query, status, count) in [("", "removed", 1), ("&purge=true", "purged", 1)] {
+        let answer = server.call(Method::DELETE, &format!("{path}{query}")).admin().send().await?;
+        answer.is(200, &json!({"status": status, "cascade_deleted": count}))?;
+    }
+    for workspace in [lead, below] {
+        let shown = server.get(&format!("/workspaces/{}?include_removed=true", workspace.id)).await?;
+        shown.refuses(404, "workspace not found")?;
+        let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&workspace.token);
+        let answer = beat.json(&json!({"workspace_id": workspace.id})).send().await?;
+        if !matches!(answer.status(), 401 | 404) {
+            return Err(answer.wrong("the status 401 or 404"));
+        }
+    }
+    Ok(())
+}
+
+async fn the_time_of_removal_stays(server: &Server) -> Result<(), Verdict> {
+    let workspace = server.member("conformance gone", &Value::Null).await?;
+    let path = format!("/workspaces/{}", workspace.id);
+    remove(server, workspace.id).await?;
+    let before = server.get(&path).await?.json(410)?["removed_at"].take();
+    let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&workspace.token);
+    beat.json(&json!({"workspace_id": workspace.id, "current_task": "late"})).send().await?;
+    let patch = server.call(Method::PATCH, &path).admin().json(&json!({"name": "conformance other"})).send().await?;
+    if patch.status() < 400 {
+        return Err(patch.wrong("a refusal"));
+    }
+    remove(server, workspace.id).await?;
+    server.get(&path).await?.has(410, &json!({"removed_at": before})).map(drop)
+}
+
+async fn nobody_is_not_restarted(server: &Server) -> Result<(), Verdict> {
+    let gone = server.external("conformance gone", &Value::Null).await?;
+    remove(server, gone.id).await?;
+    for id in [gone.id, unknown_id()?] {
+        for verb in ["restart", "collapse"] {
+            let answer = server.post_as_admin(&format!("/workspaces/{id}/{verb}"), &json!({})).await?;
+            answer.refuses(404, "workspace not found")?;
+        }
+    }
+    Ok(())
 }

@@ -55,18 +55,19 @@ impl Found {
 }
 
 impl DockerProvisioner {
-    /// The container of `id`: under its full name, or under the short one of older installations.
+    /// The container of `id`: under its full name, or under the short one of older installations. One that this platform
+    /// did not make is nobody's, whatever it is called.
     pub(super) async fn find(&self, id: WorkspaceId) -> Result<Option<Found>> {
-        let name = names::container(id);
-        if let Some(container) = self.look_at(&name).await? {
-            return Ok(Some(Found { name, container }));
+        for name in [names::container(id), names::legacy_container(id)] {
+            let found = self.look_at(&name).await?.filter(|container| {
+                let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+                labels.is_some_and(|labels| names::belongs(labels, id))
+            });
+            if let Some(container) = found {
+                return Ok(Some(Found { name, container }));
+            }
         }
-        let name = names::legacy_container(id);
-        let found = self.look_at(&name).await?.filter(|container| {
-            let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
-            labels.is_some_and(|labels| names::legacy_belongs(labels, id))
-        });
-        Ok(found.map(|container| Found { name, container }))
+        Ok(None)
     }
 
     async fn look_at(&self, name: &str) -> Result<Option<ContainerInspectResponse>> {

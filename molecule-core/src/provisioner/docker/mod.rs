@@ -84,6 +84,9 @@ impl DockerProvisioner {
         .map_err(unreachable)?;
         docker.ping().await.map_err(unreachable)?;
         let docker = docker.negotiate_version().await.map_err(unreachable)?;
+        if is_elsewhere(&host) {
+            tracing::warn!(engine = host, "{ELSEWHERE}");
+        }
         let cpus = docker.info().await.map_err(unreachable)?.ncpu;
         Ok(Self {
             docker,
@@ -105,6 +108,22 @@ impl DockerProvisioner {
     /// The platform to ask for; empty leaves it to the engine.
     fn platform(&self) -> &str {
         self.config.platform.as_deref().unwrap_or_default()
+    }
+}
+
+/// Why an engine that is not on this host is warned of.
+const ELSEWHERE: &str = "the docker engine is on another host: ports of agents are chosen, and called, on this one, so that \
+                         no agent will be reached unless its network leads back here";
+
+/// Whether the engine at `host` runs on another host than this.
+fn is_elsewhere(host: &str) -> bool {
+    let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) else { return false };
+    let Ok(url) = url::Url::parse(&format!("http://{address}")) else { return true };
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => !ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name != "localhost",
+        None => true,
     }
 }
 
@@ -231,5 +250,24 @@ impl Images for DockerProvisioner {
 
     async fn made_of(&self, runtime: &str) -> Result<Vec<WorkspaceId>> {
         self.made_of_image(runtime).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_here_where_its_address_is_this_hosts() {
+        for (host, elsewhere) in [
+            ("unix:///var/run/docker.sock", false),
+            ("tcp://127.0.0.1:2375", false),
+            ("http://[::1]:2375/", false),
+            ("tcp://localhost:2375", false),
+            ("tcp://10.0.0.7:2375", true),
+            ("tcp://engine:2375", true),
+        ] {
+            assert_eq!(is_elsewhere(host), elsewhere, "{host}");
+        }
     }
 }

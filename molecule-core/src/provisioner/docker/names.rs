@@ -52,8 +52,8 @@ pub(super) fn labels(id: WorkspaceId) -> HashMap<String, String> {
     HashMap::from([(MANAGED.to_owned(), YES.to_owned()), (WORKSPACE.to_owned(), id.to_string())])
 }
 
-/// Whether something under a short name belongs to `id`: this platform made it, and it does not say it is another's.
-pub(super) fn legacy_belongs(labels: &HashMap<String, String>, id: WorkspaceId) -> bool {
+/// Whether something that is called so belongs to `id`: this platform made it, and it does not say it is another's.
+pub(super) fn belongs(labels: &HashMap<String, String>, id: WorkspaceId) -> bool {
     labels.get(MANAGED).is_some_and(|value| value == YES)
         && labels.get(WORKSPACE).is_none_or(|owner| *owner == id.to_string())
 }
@@ -87,9 +87,9 @@ mod tests {
 
         let managed = HashMap::from([(MANAGED.to_owned(), YES.to_owned())]);
         let other: WorkspaceId = "6f9619ff-8b86-4011-b42d-000000000000".parse().unwrap();
-        assert!(legacy_belongs(&managed, id));
-        assert!(legacy_belongs(&labels(id), id));
-        assert!(!legacy_belongs(&labels(other), id), "two ids may share their first 12 characters");
-        assert!(!legacy_belongs(&none, id), "somebody else's container");
+        assert!(belongs(&managed, id));
+        assert!(belongs(&labels(id), id));
+        assert!(!belongs(&labels(other), id), "two ids may share their first 12 characters");
+        assert!(!belongs(&none, id), "somebody else's container");
     }
 }

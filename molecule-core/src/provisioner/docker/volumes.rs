@@ -207,7 +207,7 @@ impl DockerProvisioner {
     }
 
     async fn legacy_volume(&self, name: &str, id: WorkspaceId) -> Result<Option<Volume>> {
-        Ok(self.volume(name).await?.filter(|volume| names::legacy_belongs(&volume.labels, id)))
+        Ok(self.volume(name).await?.filter(|volume| names::belongs(&volume.labels, id)))
     }
 
     async fn make_volume(&self, name: &str, id: WorkspaceId, runtime: Option<&str>) -> Result<String> {

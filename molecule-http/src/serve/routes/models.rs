@@ -88,8 +88,9 @@ pub(crate) async fn model(State(app): State<AppState>, Own(id): Own) -> ApiResul
         (status = 503, body = ErrorView)))]
 pub(crate) async fn set_model(State(app): State<AppState>, Own(id): Own, body: Body) -> ApiResult<Json<ModelDoneView>> {
     let request: ModelRequest = body.parse(BAD_BODY)?;
-    app.control_plane.set_model(id, &request.model).await?;
-    let (status, model) = made(request.model);
+    let model = request.model.trim().to_owned();
+    app.control_plane.set_model(id, &model).await?;
+    let (status, model) = made(model);
     Ok(Json(ModelDoneView { status, model }))
 }
 
@@ -114,7 +115,8 @@ pub(crate) async fn set_provider(
     body: Body,
 ) -> ApiResult<Json<ProviderDoneView>> {
     let request: ProviderRequest = body.parse(BAD_BODY)?;
-    app.control_plane.set_provider(id, &request.provider).await?;
-    let (status, provider) = made(request.provider);
+    let provider = request.provider.trim().to_owned();
+    app.control_plane.set_provider(id, &provider).await?;
+    let (status, provider) = made(provider);
     Ok(Json(ProviderDoneView { status, provider }))
 }
