@@ -105,6 +105,7 @@ check: ## all that CI checks: format, lints, documents, tests, dependencies, gen
 	RUSTDOCFLAGS='-D warnings' cargo doc $(RUST) --no-deps
 	$(MAKE) test
 	$(MAKE) check-dependencies
+	$(MAKE) check-fuzzers
 	$(MAKE) check-generated
 
 # Without advisories: their database is fetched from the network each time, which CI does not have.
@@ -115,6 +116,11 @@ check-dependencies:
 	else \
 		echo 'SKIPPED check-dependencies: cargo-deny is not installed (cargo install cargo-deny)'; \
 	fi
+
+# A workspace of their own, which nothing else compiles.
+.PHONY: check-fuzzers
+check-fuzzers:
+	@fixtures/fuzz-parsers seeds
 
 .PHONY: check-generated
 check-generated:
@@ -136,6 +142,11 @@ update: ## write all generated files anew
 results: ## run the conformance suite against the server in all its forms, and write docs/conformance.md anew
 	$(TEST) $(RUST) --no-run
 	UPDATE=1 fixtures/with-engines -- $(TEST) --no-fail-fast $(RUST) keeps_the_contract
+
+# Not in CI: it builds another server.
+.PHONY: mutations
+mutations: ## take checks out of a copy of the server, and see that the conformance suite notices each
+	fixtures/mutate
 
 .PHONY: clean
 clean: ## remove all that was built

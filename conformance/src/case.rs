@@ -40,6 +40,15 @@ pub enum Verdict {
     Skipped(String),
 }
 
+impl Verdict {
+    /// Why, whatever it is.
+    pub fn into_reason(self) -> String {
+        match self {
+            Self::Failed(why) | Self::Unsupported(why) | Self::Skipped(why) => why,
+        }
+    }
+}
+
 /// What cases are tried on.
 pub trait Target: Sync {
     /// What the target has beyond what is demanded of every one.
@@ -56,6 +65,31 @@ pub enum Level {
     Core,
     /// Of implementations that have the feature.
     Extended(Feature),
+    /// Of implementations that have both.
+    Joint(Feature, Feature),
+}
+
+impl Level {
+    /// The features that it takes.
+    pub fn features(self) -> impl Iterator<Item = Feature> {
+        let (one, other) = match self {
+            Self::Core => (None, None),
+            Self::Extended(feature) => (Some(feature), None),
+            Self::Joint(one, other) => (Some(one), Some(other)),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+/// `core`, or the names of the features that it takes: `mcp + memory`.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Core => f.write_str("core"),
+            Self::Extended(feature) => write!(f, "{feature}"),
+            Self::Joint(one, other) => write!(f, "{one} + {other}"),
+        }
+    }
 }
 
 macro_rules! features {
@@ -108,6 +142,8 @@ features! {
     Streams = "streams",
     /// Tools over the Model Context Protocol.
     Mcp = "mcp",
+    /// A server of one organisation, which others find nothing on. It is seen by who names the organisation.
+    Organisation = "organisation",
 }
 
 impl fmt::Display for Feature {
@@ -134,7 +170,7 @@ macro_rules! cases {
     ($area:expr; $($level:expr, $rule:literal, $name:ident: $sentence:literal;)*) => {
         pub(super) fn cases() -> Vec<$crate::case::Case<$crate::http::Server>> {
             #[allow(unused_imports, reason = "not every area has cases of both levels")]
-            use $crate::case::{Feature, Level::{Core, Extended}};
+            use $crate::case::{Feature, Level::{Core, Extended, Joint}};
             vec![$($crate::case::Case {
                 name: stringify!($name),
                 sentence: $sentence,
@@ -173,4 +209,6 @@ pub enum Area {
     Provisioner,
     /// What the database keeps.
     Store,
+    /// What the sources of the repository hold to.
+    Sources,
 }

@@ -4,28 +4,24 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::case::{Case, Level};
+use crate::case::Case;
 
 /// A rule of a page like `docs/contract.md`, or one that a case is about: its id and how much it is demanded.
-pub type Rule<'a> = (&'a str, &'a str);
+pub type Rule<'a> = (&'a str, String);
 
 /// The rules of a page, each a row of a table that begins with its id and how much it is demanded.
 pub fn rules(page: &str) -> Vec<Rule<'_>> {
     let rows = page.lines().filter(|line| line.starts_with("| R-"));
     rows.filter_map(|row| {
         let mut cells = row.trim_start_matches("| ").split(" | ");
-        Some((cells.next()?, cells.next()?))
+        Some((cells.next()?, cells.next()?.to_owned()))
     })
     .collect()
 }
 
 /// The rules that `cases` try.
 pub fn tried<T>(cases: &[Case<T>]) -> BTreeSet<Rule<'static>> {
-    let level = |level| match level {
-        Level::Core => "core",
-        Level::Extended(feature) => feature.as_str(),
-    };
-    cases.iter().map(|case| (case.rule, level(case.level))).collect()
+    cases.iter().map(|case| (case.rule, case.level.to_string())).collect()
 }
 
 /// The operations of an OpenAPI `document` that none of the `called` requests, each `METHOD /path`, was made to.
@@ -68,7 +64,7 @@ mod tests {
     fn a_rule_is_a_row_that_begins_with_its_id() {
         let page = "# Rules\n| rule | level | what holds |\n|---|---|---|\n| R-A-1 | core | It | holds. |\n\
                     | R-B-1 | memory | So does this. |\ntext R-C-1\n";
-        assert_eq!(rules(page), [("R-A-1", "core"), ("R-B-1", "memory")]);
+        assert_eq!(rules(page), [("R-A-1", "core".to_owned()), ("R-B-1", "memory".to_owned())]);
     }
 
     #[test]

@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn listeners_may_say_as_much_as_the_server_has_it() {
+        let server = include_str!("../../molecule-http/src/serve/routes/socket.rs");
+        assert!(
+            server.contains(&format!("const INBOUND_LIMIT: usize = {INBOUND_LIMIT};")),
+            "take over the server's limit"
+        );
+    }
+
+    #[test]
     fn what_must_hold_holds_of_all_that_the_fuzzers_begin_with() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
         for parser in PARSERS {

@@ -28,8 +28,8 @@ pub struct Server {
     token: Option<String>,
     organisation: Option<String>,
     features: BTreeSet<Feature>,
-    /// The workspaces of the case under way.
-    made: Mutex<Vec<Uuid>>,
+    /// What the case under way made, each as the path that it is deleted at.
+    made: Mutex<Vec<String>>,
     /// What was asked for so far, by method and path.
     called: Mutex<BTreeSet<String>>,
 }
@@ -62,7 +62,7 @@ pub struct Answer {
 }
 
 impl Server {
-    /// The server at `base_url`, with every feature. `token` is the operator's, sent by the cases that need to be let in
+    /// The server at `base_url`, with every feature but that it is an organisation's. `token` is the operator's, sent by the cases that need to be let in
     /// and by no others.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Server {
             .timeout(PATIENCE)
             .build()?;
         let base_url = base_url.trim_end_matches('/').to_owned();
-        let features = Feature::ALL.iter().copied().collect();
+        let features = Feature::ALL.iter().copied().filter(|feature| *feature != Feature::Organisation).collect();
         let (made, called) = Default::default();
         Ok(Self { client, base_url, token, organisation: None, features, made, called })
     }
@@ -89,6 +89,7 @@ impl Server {
     #[must_use]
     pub fn of_organisation(mut self, id: impl Into<String>) -> Self {
         self.organisation = Some(id.into());
+        self.features.insert(Feature::Organisation);
         self
     }
 
@@ -97,6 +98,17 @@ impl Server {
     pub fn with_features(mut self, features: impl IntoIterator<Item = Feature>) -> Self {
         self.features = features.into_iter().collect();
         self
+    }
+
+    /// Whether every request names an organisation.
+    pub(crate) fn is_of_an_organisation(&self) -> bool {
+        self.organisation.is_some()
+    }
+
+    /// The organisation that requests name.
+    pub(crate) fn organisation(&self) -> Result<&str, Verdict> {
+        let none = || Verdict::Unsupported("no organisation was named".to_owned());
+        self.organisation.as_deref().ok_or_else(none)
     }
 
     /// Where it is, without a slash at the end.
@@ -111,11 +123,17 @@ impl Server {
 
     /// A request to `path`, so far without a credential and a body.
     pub fn call(&self, method: Method, path: &str) -> Call<'_> {
-        let name = format!("{method} {path}");
-        let mut request = self.client.request(method, format!("{}{path}", self.base_url));
-        if let Some(id) = &self.organisation {
-            request = request.header("x-molecule-org-id", id);
+        let call = self.stray(method, path);
+        match &self.organisation {
+            Some(id) => call.header("x-molecule-org-id", id),
+            None => call,
         }
+    }
+
+    /// The same, which names no organisation.
+    pub(crate) fn stray(&self, method: Method, path: &str) -> Call<'_> {
+        let name = format!("{method} {path}");
+        let request = self.client.request(method, format!("{}{path}", self.base_url));
         Call { server: self, name, request, lacks_token: false }
     }
 
@@ -151,7 +169,6 @@ impl Server {
             .as_str()
             .and_then(|id| id.parse().ok())
             .ok_or_else(|| answer.wrong("an id that is a UUID"))?;
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         let token = created["connection"]["auth_token"].as_str();
         let token = token.ok_or_else(|| answer.wrong("connection.auth_token"))?.to_owned();
         Ok(Workspace { id, token })
@@ -167,9 +184,50 @@ impl Server {
         Ok(workspace)
     }
 
-    /// Takes note of a workspace that a case made by itself, to be removed after it.
-    pub fn made(&self, id: Uuid) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    /// The workspace as the fleet of the operator shows it; none where it does not.
+    pub(crate) async fn row(&self, id: Uuid) -> Result<Option<Value>, Verdict> {
+        let answer = self.get_as_admin("/workspaces").await?;
+        let Value::Array(fleet) = answer.json(200)? else { return Err(answer.wrong("an array")) };
+        Ok(fleet.into_iter().find(|row| row["id"] == id.to_string()))
+    }
+
+    /// All that is kept of a workspace that an operator can see: its row but for when it was heard, and its log.
+    pub(crate) async fn kept(&self, id: Uuid) -> Result<Value, Verdict> {
+        let mut row = self.row(id).await?.unwrap_or_default();
+        if let Some(row) = row.as_object_mut() {
+            row.retain(|member, _| !member.ends_with("_at") && member != "uptime_seconds");
+        }
+        let log = self.get_as_admin(&format!("/events/{id}")).await?.json(200)?;
+        Ok(json!({"row": row, "log": log}))
+    }
+
+    /// Takes note of what a request made or took away, to be taken back after the case whatever comes of it.
+    fn note(&self, request: &str, answer: &Answer) {
+        if !(200..300).contains(&answer.status) {
+            return;
+        }
+        let Some((method, path)) = request.split_once(' ') else { return };
+        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |member: &str| body[member].as_str().unwrap_or_default();
+        match (method, path) {
+            ("POST", "/workspaces") => made.push(format!("/workspaces/{}?confirm=true&purge=true", named("id"))),
+            ("POST", "/org/tokens") => made.push(format!("/org/tokens/{}", named("id"))),
+            ("POST" | "PUT", "/settings/secrets" | "/admin/secrets") => {
+                made.push(format!("/settings/secrets/{}", named("key")));
+            }
+            ("DELETE", path) => made.retain(|made| *made != path.replace("/admin/secrets/", "/settings/secrets/")),
+            _ => {}
+        }
+    }
+
+    /// Deletes what is at `path`, if it is still there.
+    async fn take_back(&self, path: &str) -> Result<(), String> {
+        match self.call(Method::DELETE, path).admin().send().await {
+            Ok(answer) if matches!(answer.status, 200 | 404) => Ok(()),
+            Ok(answer) => Err(format!("{path}: {}", answer.status)),
+            Err(verdict) => Err(format!("{path}: {}", verdict.into_reason())),
+        }
     }
 }
 
@@ -181,15 +239,14 @@ impl Target for Server {
     async fn tidy(&self) -> Result<(), String> {
         // Children after their parents.
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        for id in made {
-            let path = format!("/workspaces/{id}?confirm=true&purge=true");
-            match self.call(Method::DELETE, &path).admin().send().await {
-                Ok(answer) if answer.status == 200 => {}
-                Ok(answer) => return Err(format!("{path}: {}", answer.status)),
-                Err(verdict) => return Err(format!("{path}: {verdict:?}")),
+        let mut left = Vec::new();
+        for path in made {
+            // What hinders one is perhaps gone by now, and never hinders the rest.
+            if self.take_back(&path).await.is_err() {
+                left.extend(self.take_back(&path).await.err());
             }
         }
-        Ok(())
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }
 }
 
@@ -259,10 +316,15 @@ impl Call<'_> {
         for _ in 0..TRIES {
             let Some(again) = request.try_clone() else { break };
             let answer = answer_to(again, &name).await.map_err(&unanswered)?;
-            let Some(pause) = answer.too_often() else { return Ok(answer) };
+            let Some(pause) = answer.too_often() else {
+                server.note(&name, &answer);
+                return Ok(answer);
+            };
             tokio::time::sleep(pause).await;
         }
-        answer_to(request, &name).await.map_err(&unanswered)
+        let answer = answer_to(request, &name).await.map_err(&unanswered)?;
+        server.note(&name, &answer);
+        Ok(answer)
     }
 }
 
@@ -349,4 +411,67 @@ pub(crate) fn unknown_id() -> Result<Uuid, Verdict> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Verdict::Skipped(format!("no randomness: {error}")))?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that makes workspaces 1, 2, 3… and a secret, and does not get rid of the second; and what it was asked.
+    async fn stubborn() -> (Server, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::new(&format!("http://{}", listener.local_addr().unwrap()), Some("t".into())).unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut made = 0;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let length = stream.read(&mut head).await.unwrap();
+                let line = String::from_utf8_lossy(&head[..length]).lines().next().unwrap_or_default().to_owned();
+                let (status, body) = if line.starts_with("POST /workspaces ") {
+                    made += 1;
+                    (201, json!({"id": Uuid::from_u128(made), "connection": {"auth_token": "t"}}))
+                } else if line.starts_with("POST /settings/secrets ") {
+                    (200, json!({"key": "K"}))
+                } else if line.contains(&Uuid::from_u128(2).to_string()) {
+                    (500, json!({}))
+                } else if line.contains(&Uuid::from_u128(3).to_string()) {
+                    (404, json!({}))
+                } else {
+                    (200, json!({}))
+                };
+                heard.lock().unwrap().push(line);
+                let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: ");
+                let answer = format!("{head}{}\r\n\r\n{body}", body.to_string().len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (server, asked)
+    }
+
+    #[tokio::test]
+    async fn tidying_goes_on_after_what_stays_and_tells_of_it() {
+        let (server, asked) = stubborn().await;
+        for name in ["one", "two", "three", "four"] {
+            server.external(name, &Value::Null).await.unwrap();
+        }
+        server.post_as_admin("/settings/secrets", &json!({"key": "K", "value": "v"})).await.unwrap();
+        // What the case deleted by itself is not deleted again.
+        let gone = format!("/workspaces/{}?confirm=true&purge=true", Uuid::from_u128(4));
+        server.call(Method::DELETE, &gone).admin().send().await.unwrap();
+        asked.lock().unwrap().clear();
+        let left = server.tidy().await.unwrap_err();
+        assert_eq!(left, format!("/workspaces/{}?confirm=true&purge=true: 500", Uuid::from_u128(2)));
+        let deletes = |what: &str| asked.lock().unwrap().iter().filter(|line| line.contains(what)).count();
+        let tries = [1, 2, 3, 4].map(|n| deletes(&Uuid::from_u128(n).to_string()));
+        assert_eq!((tries, deletes("DELETE /settings/secrets/K ")), ([1, 2, 1, 0], 1));
+        // The next case is not blamed for it.
+        server.tidy().await.unwrap();
+    }
 }

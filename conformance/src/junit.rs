@@ -10,7 +10,7 @@ use crate::{Outcome, Report, Tried};
 /// Where the XML can't be written.
 pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
     let mut suite = TestSuite::new(report.target());
-    for Tried { name, sentence, rule, outcome, .. } in report.tried() {
+    for Tried { name, sentence, rule, outcome, took, .. } in report.tried() {
         let status = match outcome {
             Outcome::Passed => TestCaseStatus::success(),
             Outcome::Failed { why } => {
@@ -26,6 +26,9 @@ pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
         };
         let mut case = TestCase::new(*name, status);
         case.set_classname(*rule);
+        if let Some(took) = took {
+            case.set_time(*took);
+        }
         case.extra.insert("sentence".into(), (*sentence).into());
         suite.add_test_case(case);
     }
@@ -47,6 +50,7 @@ mod tests {
             area: Area::Operations,
             level: Level::Core,
             rule: "R-TEST-1",
+            took: Some(std::time::Duration::from_millis(1500)),
             outcome,
         };
         let mut report = Report::new("http://127.0.0.1:1");
@@ -55,6 +59,7 @@ mod tests {
         report.add(tried("three", Outcome::Skipped { why: "no token".into() }));
         let xml = junit(&report).unwrap();
         assert!(xml.contains(r#"tests="3" skipped="1" errors="0" failures="1""#), "{xml}");
+        assert!(xml.contains(r#"time="1.500""#), "{xml}");
         assert!(xml.contains("expected &lt;200&gt;, got") && !xml.contains('\u{1}'), "{xml}");
     }
 }

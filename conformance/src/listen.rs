@@ -136,19 +136,26 @@ impl Stream {
     pub(crate) async fn event(&mut self) -> Result<Option<(Option<String>, Value)>, Verdict> {
         loop {
             let Some(piece) = self.piece().await? else { return Ok(None) };
-            if piece.starts_with(':') {
-                continue;
+            if let Some(event) = read(&piece)? {
+                return Ok(Some(event));
             }
-            let wrong = || failed(&format!("a piece of the stream is no event: {piece:?}"));
-            let (before, data) = piece.split_once("data: ").ok_or_else(wrong)?;
-            let id = match before {
-                "" => None,
-                before => Some(before.strip_prefix("id: ").and_then(|id| id.strip_suffix('\n')).ok_or_else(wrong)?),
-            };
-            let data = serde_json::from_str(data).map_err(|_| wrong())?;
-            return Ok(Some((id.map(str::to_owned), data)));
         }
     }
+}
+
+/// The event of a piece of a stream, with its id where it has one; none of a remark.
+fn read(piece: &str) -> Result<Option<(Option<String>, Value)>, Verdict> {
+    if piece.starts_with(':') {
+        return Ok(None);
+    }
+    let wrong = || failed(&format!("a piece of the stream is no event: {piece:?}"));
+    let (before, data) = piece.split_once("data: ").ok_or_else(wrong)?;
+    let id = match before {
+        "" => None,
+        before => Some(before.strip_prefix("id: ").and_then(|id| id.strip_suffix('\n')).ok_or_else(wrong)?),
+    };
+    let data = serde_json::from_str(data).map_err(|_| wrong())?;
+    Ok(Some((id.map(str::to_owned), data)))
 }
 
 fn failed(what: &str) -> Verdict {
@@ -190,5 +197,22 @@ impl Call<'_> {
             StatusCode::OK => Ok(Stream { response, text: String::new() }),
             status => Err(failed(&format!("expected a stream, got {status}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_older_servers_are_read() {
+        let recorded: Value = serde_json::from_str(include_str!("../../fixtures/wire/frames.json")).unwrap();
+        let pieces = recorded["stream"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
+        let read: Vec<_> = pieces.map(|piece| read(piece).unwrap()).collect();
+        assert_eq!(read[0], None);
+        let kinds: Vec<_> = read.iter().flatten().map(|(id, event)| (id.is_some(), event["event"].clone())).collect();
+        let expected = [(true, "WORKSPACE_ONLINE"), (true, "WORKSPACE_AWAITING_AGENT"), (false, "TASK_UPDATED")];
+        assert_eq!(kinds, expected.map(|(has_id, kind)| (has_id, Value::from(kind))));
+        assert!(super::read("event: x").is_err());
     }
 }

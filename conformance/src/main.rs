@@ -10,8 +10,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use molecule_conformance::{
-    Feature, Outcome, Report, Tried, cases, coverage, gates, http::Server, junit, provisioner, run_watched, shuffle,
-    store,
+    Feature, Outcome, Profile, Report, Tried, Verdict, cases, coverage, gates, http::Server, junit, provisioner,
+    run_watched, shuffle, store,
 };
 use molecule_core::{
     provisioner::{
@@ -24,8 +24,8 @@ use molecule_core::{
 
 /// Holds an implementation of the Molecule contract against its rules.
 ///
-/// Ends with 0 where nothing failed and something passed, with 1 where something failed or nothing could be run, and
-/// with 2 where the command itself is wrong.
+/// Ends with 0 where something passed, nothing failed, and all was tried that is demanded of everyone; with 1 where it is
+/// not so; and with 2 where the command itself is wrong or the server does not answer.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -77,7 +77,10 @@ struct HttpArgs {
     /// The organisation whose server it is, where it serves one alone.
     #[arg(long, value_name = "ID")]
     organisation: Option<String>,
-    /// What the server has beyond what every one must; everything, where nothing is named.
+    /// What is demanded beyond what every server must have.
+    #[arg(long, value_enum, default_value = "offered")]
+    profile: Profile,
+    /// What the server claims to have besides: it is demanded even where it is not seen.
     #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
     features: Vec<Feature>,
     /// Tries only cases whose name or rule contains this.
@@ -146,11 +149,7 @@ async fn main() -> ExitCode {
 async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
     let report = match target {
         Target::Http(args) => http(args).await?,
-        Target::Gates { root } => {
-            let outcome = gates::run(&root)?;
-            writeln!(io::stdout(), "{outcome}")?;
-            return Ok(outcome.succeeded());
-        }
+        Target::Gates { root } => gates::run(&root)?,
         Target::Store { database_url } => store::run(&database_url, progress).await?,
         Target::Provisioner { name, workload } => backend(name, workload.unwrap_or_default()).await?,
         Target::Machines(args) => machines(args).await?,
@@ -168,14 +167,13 @@ async fn run(target: Target, output: &Output) -> Result<bool, Failure> {
 }
 
 async fn http(args: HttpArgs) -> Result<Report, Failure> {
-    let HttpArgs { base_url, token, organisation, features, filter, seed, openapi, contract } = args;
+    let HttpArgs { base_url, token, organisation, profile, features, filter, seed, openapi, contract } = args;
     let mut server = Server::new(&base_url, token.filter(|token| !token.is_empty()))?;
     if let Some(id) = organisation {
         server = server.of_organisation(id);
     }
-    if !features.is_empty() {
-        server = server.with_features(features);
-    }
+    let taken = profile.features(&server).await.map_err(Verdict::into_reason)?;
+    server = server.with_features(taken.into_iter().chain(features));
     let mut cases = cases::http::all();
     if let Some(text) = &filter {
         cases.retain(|case| case.name.contains(text) || case.rule.contains(text));
@@ -183,21 +181,20 @@ async fn http(args: HttpArgs) -> Result<Report, Failure> {
     if let Some(seed) = seed {
         shuffle(&mut cases, seed);
     }
-    let report = run_watched(base_url, &server, &cases, progress).await;
+    let report = run_watched(base_url, &server, &cases, progress).await.with_seed(seed);
+    let mut gaps = Vec::new();
     let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
     if let Some(path) = contract {
         let (page, tried) = (read(&path)?, coverage::tried(&cases));
-        for (rule, _) in coverage::rules(&page).into_iter().filter(|rule| !tried.contains(rule)) {
-            writeln!(io::stderr(), "no case tries {rule}")?;
-        }
+        let untried = coverage::rules(&page).into_iter().filter(|rule| !tried.contains(rule));
+        gaps.extend(untried.map(|(rule, _)| format!("no case tries {rule}")));
     }
     if let Some(path) = openapi {
         let document = serde_json::from_str(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
-        for operation in coverage::uncalled(&document, &server.called()) {
-            writeln!(io::stderr(), "no case asks for {operation}")?;
-        }
+        let uncalled = coverage::uncalled(&document, &server.called());
+        gaps.extend(uncalled.into_iter().map(|operation| format!("no case asks for {operation}")));
     }
-    Ok(report)
+    Ok(report.with_gaps(gaps))
 }
 
 async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
@@ -205,7 +202,7 @@ async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
     Ok(match name {
         Backend::Scripted => {
             let backend = ScriptedProvisioner::new();
-            provisioner::run("scripted", &backend, &provisioner::Scripted(backend.clone())).await
+            provisioner::run_watched("scripted", &backend, &provisioner::Scripted(backend.clone()), progress).await
         }
         Backend::Process => {
             let folder = tempfile::tempdir()?;
@@ -216,14 +213,14 @@ async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
                 inherit: Vec::new(),
                 stop_grace: DEFAULT_STOP_GRACE,
             })?;
-            provisioner::run("process", &backend, &provisioner::Plain { runtime }).await
+            provisioner::run_watched("process", &backend, &provisioner::Plain { runtime }, progress).await
         }
         Backend::Docker => {
             let mut config = DockerConfig::default();
             "conformance".clone_into(&mut runtime);
             config.images.overrides.insert(runtime.clone(), workload);
             let backend = DockerProvisioner::connect(config).await?;
-            provisioner::run("docker", &backend, &provisioner::Plain { runtime }).await
+            provisioner::run_watched("docker", &backend, &provisioner::Plain { runtime }, progress).await
         }
     })
 }
@@ -238,7 +235,7 @@ async fn machines(args: MachinesArgs) -> Result<Report, Failure> {
         admin_token: None,
         timeout: RemoteConfig::DEFAULT_TIMEOUT,
     })?;
-    Ok(provisioner::run_machines(&base_url, &machines, &provisioner::Plain { runtime }).await)
+    Ok(provisioner::run_machines_watched(&base_url, &machines, &provisioner::Plain { runtime }, progress).await)
 }
 
 /// A line for each case as it was tried, beside the report.

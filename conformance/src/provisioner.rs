@@ -1,6 +1,6 @@
 //! A backend that implements the traits, as a library call, and the built-in ones by name; and control planes of machines.
 
-use std::io;
+use std::{io, time::Instant};
 
 use async_trait::async_trait;
 use molecule_core::{
@@ -8,7 +8,7 @@ use molecule_core::{
     provisioner::{ControlPlaneProvisioner, StartSpec},
     testing::{
         ScriptedProvisioner,
-        provisioner_suite::{self, Backend, Fixture, machines},
+        provisioner_suite::{self, Backend, Came, Fixture, machines},
     },
     workspace::Access,
 };
@@ -23,7 +23,19 @@ use crate::{
 ///
 /// The workload must honour the variables of `molecule-core/examples/workload.rs`, as `fixture` arranges.
 pub async fn run(name: &str, backend: &dyn Backend, fixture: &dyn Fixture) -> Report {
-    report(name, provisioner_suite::run_suite(backend, fixture).await)
+    run_watched(name, backend, fixture, |_| {}).await
+}
+
+/// The same, showing each case to `watch` as soon as it was tried.
+pub async fn run_watched(
+    name: &str,
+    backend: &dyn Backend,
+    fixture: &dyn Fixture,
+    watch: impl FnMut(&Tried),
+) -> Report {
+    let mut notes = Notes::new(name, watch);
+    provisioner_suite::run_suite_watched(backend, fixture, |name, came| notes.take(name, came)).await;
+    notes.report
 }
 
 /// Tries every case of [`ControlPlaneProvisioner`] on a control plane of machines; `fixture` says what runs on them, and
@@ -31,26 +43,52 @@ pub async fn run(name: &str, backend: &dyn Backend, fixture: &dyn Fixture) -> Re
 ///
 /// What runs there must honour the variables of `molecule-core/examples/workload.rs`.
 pub async fn run_machines(name: &str, machines: &dyn ControlPlaneProvisioner, fixture: &dyn Fixture) -> Report {
-    report(name, machines::run_suite(machines, fixture).await)
+    run_machines_watched(name, machines, fixture, |_| {}).await
 }
 
-fn report(name: &str, came: provisioner_suite::Report) -> Report {
-    let mut report = Report::new(name);
-    let provisioner_suite::Report { passed, failed, unsupported } = came;
-    let outcomes = passed.into_iter().map(|name| (name, Outcome::Passed));
-    let outcomes = outcomes.chain(failed.into_iter().map(|(name, why)| (name, Outcome::Failed { why })));
-    let lacks = || Outcome::Unsupported { why: "its capability does not declare it".to_owned() };
-    for (name, outcome) in outcomes.chain(unsupported.into_iter().map(|name| (name, lacks()))) {
-        report.add(Tried {
+/// The same, showing each case to `watch` as soon as it was tried.
+pub async fn run_machines_watched(
+    name: &str,
+    machines: &dyn ControlPlaneProvisioner,
+    fixture: &dyn Fixture,
+    watch: impl FnMut(&Tried),
+) -> Report {
+    let mut notes = Notes::new(name, watch);
+    machines::run_suite_watched(machines, fixture, |name, came| notes.take(name, came)).await;
+    notes.report
+}
+
+/// What is written down while a suite runs.
+struct Notes<W> {
+    report: Report,
+    watch: W,
+    /// When the case under way began.
+    began: Instant,
+}
+
+impl<W: FnMut(&Tried)> Notes<W> {
+    fn new(name: &str, watch: W) -> Self {
+        Self { report: Report::new(name), watch, began: Instant::now() }
+    }
+
+    fn take(&mut self, name: &'static str, came: &Came) {
+        let tried = Tried {
             name,
             sentence: name,
             area: Area::Provisioner,
             level: Level::Core,
             rule: "molecule_core::provisioner",
-            outcome,
-        });
+            took: Some(self.began.elapsed()),
+            outcome: match came {
+                Came::Passed => Outcome::Passed,
+                Came::Failed(why) => Outcome::Failed { why: why.clone() },
+                Came::Unsupported => Outcome::Unsupported { why: "its capability does not declare it".to_owned() },
+            },
+        };
+        (self.watch)(&tried);
+        self.report.add(tried);
+        self.began = Instant::now();
     }
-    report
 }
 
 /// A workspace of `runtime` with nothing special about it.

@@ -1,16 +1,19 @@
 //! What came of a run, for people and for programs.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::case::{Area, Level};
+use crate::case::{Area, Feature, Level};
 
 /// What came of all the cases of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     target: String,
+    features: BTreeSet<Feature>,
+    seed: Option<u64>,
     tried: Vec<Tried>,
+    gaps: Vec<String>,
 }
 
 /// One case of a run, and what came of it.
@@ -22,11 +25,14 @@ pub struct Tried {
     pub sentence: &'static str,
     /// The part of the contract that it belongs to.
     pub area: Area,
-    /// How much it is demanded: `core`, or the name of the feature that it is demanded with.
+    /// How much it is demanded: `core`, or the names of the features that it is demanded with.
     #[serde(serialize_with = "level_name")]
     pub level: Level,
     /// The rule that it checks.
     pub rule: &'static str,
+    /// How long it took, where that was measured.
+    #[serde(rename = "took_ms", serialize_with = "milliseconds", skip_serializing_if = "Option::is_none")]
+    pub took: Option<Duration>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -56,15 +62,40 @@ pub enum Outcome {
 }
 
 fn level_name<S: Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match level {
-        Level::Core => "core",
-        Level::Extended(feature) => feature.as_str(),
-    })
+    serializer.collect_str(level)
+}
+
+fn milliseconds<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match took {
+        Some(took) => serializer.serialize_u128(took.as_millis()),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Report {
     pub(crate) fn new(target: impl Into<String>) -> Self {
-        Self { target: target.into(), tried: Vec::new() }
+        Self { target: target.into(), features: BTreeSet::new(), seed: None, tried: Vec::new(), gaps: Vec::new() }
+    }
+
+    /// The same report of a target that was taken to have these features.
+    #[must_use]
+    pub(crate) fn with_features(mut self, features: BTreeSet<Feature>) -> Self {
+        self.features = features;
+        self
+    }
+
+    /// The same report of cases in the order that `seed` decided.
+    #[must_use]
+    pub fn with_seed(mut self, seed: Option<u64>) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The same report, which tells what the cases left out, each as a sentence without its full stop.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: Vec<String>) -> Self {
+        self.gaps = gaps;
+        self
     }
 
     pub(crate) fn add(&mut self, tried: Tried) {
@@ -101,9 +132,15 @@ impl Report {
         self.count(|outcome| matches!(outcome, Outcome::Skipped { .. }))
     }
 
-    /// Whether nothing failed and something passed.
+    /// How many cases that are demanded of everyone could not be tried.
+    pub fn untried(&self) -> usize {
+        let core = self.tried.iter().filter(|tried| tried.level == Level::Core);
+        core.filter(|tried| matches!(tried.outcome, Outcome::Skipped { .. })).count()
+    }
+
+    /// Whether something passed, nothing failed, and all was tried that is demanded of everyone.
     pub fn succeeded(&self) -> bool {
-        self.failed() == 0 && self.passed() > 0
+        self.failed() == 0 && self.passed() > 0 && self.untried() == 0
     }
 
     fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
@@ -113,13 +150,17 @@ impl Report {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 7)?;
+        let mut report = serializer.serialize_struct("Report", 10)?;
         report.serialize_field("target", &self.target)?;
+        let features: Vec<&str> = self.features.iter().map(|feature| feature.as_str()).collect();
+        report.serialize_field("features", &features)?;
+        report.serialize_field("seed", &self.seed)?;
         report.serialize_field("succeeded", &self.succeeded())?;
         report.serialize_field("passed", &self.passed())?;
         report.serialize_field("failed", &self.failed())?;
         report.serialize_field("unsupported", &self.unsupported())?;
         report.serialize_field("skipped", &self.skipped())?;
+        report.serialize_field("gaps", &self.gaps)?;
         report.serialize_field("cases", &self.tried)?;
         report.end()
     }
@@ -128,7 +169,10 @@ impl Serialize for Report {
 /// The form for people: a line for each case, then the counts.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.target)?;
+        match self.seed {
+            Some(seed) => writeln!(f, "{} (--seed {seed})", self.target)?,
+            None => writeln!(f, "{}", self.target)?,
+        }
         for Tried { name, sentence, rule, outcome, .. } in &self.tried {
             let (word, why) = match outcome {
                 Outcome::Passed => ("passed", None),
@@ -144,8 +188,11 @@ impl fmt::Display for Report {
                 writeln!(f, "              {why}")?;
             }
         }
+        self.gaps.iter().try_for_each(|gap| writeln!(f, "  {gap}"))?;
         if self.passed() + self.failed() == 0 {
             writeln!(f, "  nothing was run, which is a failure")?;
+        } else if self.untried() > 0 {
+            writeln!(f, "  {} cases of what everyone must do were not tried, which is a failure", self.untried())?;
         }
         write!(
             f,
@@ -169,6 +216,7 @@ mod tests {
             area: Area::Operations,
             level: Level::Core,
             rule: "R-TEST-1",
+            took: Some(Duration::from_millis(1500)),
             outcome,
         };
         let mut report = Report::new("http://127.0.0.1:1");
@@ -197,5 +245,11 @@ mod tests {
         assert_eq!(json["cases"][1]["outcome"], "failed");
         assert_eq!(json["cases"][1]["why"], "expected 200, got 500");
         assert_eq!(json["cases"][0].get("why"), None);
+        assert_eq!((&json["cases"][0]["took_ms"], &json["cases"][0]["level"]), (&1500.into(), &"core".into()));
+        let report = report().with_seed(Some(7)).with_gaps(vec!["no case tries R-TEST-2".into()]);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["seed"], &json["gaps"][0]), (&7.into(), &"no case tries R-TEST-2".into()));
+        let text = report.to_string();
+        assert!(text.starts_with("http://127.0.0.1:1 (--seed 7)\n") && text.contains("\n  no case tries R-TEST-2\n"));
     }
 }

@@ -85,6 +85,7 @@ mod tests {
             area,
             level: Level::Core,
             rule: "R-TEST-1",
+            took: None,
             outcome,
         };
         let mut report = Report::new("x");

@@ -1,6 +1,6 @@
 //! Tries cases one after another.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
     case::{Case, Level, Target, Verdict},
@@ -25,13 +25,12 @@ pub async fn run_watched<T: Target>(
     cases: &[Case<T>],
     mut watch: impl FnMut(&Tried),
 ) -> Report {
-    let mut report = Report::new(name);
+    let mut report = Report::new(name).with_features(target.features().clone());
     for case in cases {
-        let verdict = match case.level {
-            Level::Extended(feature) if !target.features().contains(&feature) => {
-                Err(Verdict::Unsupported(format!("the feature {feature} is not claimed")))
-            }
-            _ => try_once(target, case).await,
+        let began = Instant::now();
+        let verdict = match case.level.features().find(|feature| !target.features().contains(feature)) {
+            Some(feature) => Err(Verdict::Unsupported(format!("the feature {feature} is neither claimed nor seen"))),
+            None => try_once(target, case).await,
         };
         let tried = Tried {
             name: case.name,
@@ -39,6 +38,7 @@ pub async fn run_watched<T: Target>(
             area: case.area,
             level: case.level,
             rule: case.rule,
+            took: Some(began.elapsed()),
             outcome: judge(case.level, verdict),
         };
         watch(&tried);
@@ -56,10 +56,12 @@ async fn try_once<T: Target>(target: &T, case: &Case<T>) -> Result<(), Verdict> 
     let late = || Verdict::Failed(format!("no result within {} s", PATIENCE.as_secs()));
     let verdict = tokio::time::timeout(PATIENCE, (case.run)(target)).await.unwrap_or_else(|_| Err(late()));
     let tidied = tokio::time::timeout(PATIENCE, target.tidy()).await.unwrap_or_else(|_| Err("no answer".to_owned()));
-    match (verdict, tidied) {
-        (Ok(()), Err(why)) => Err(Verdict::Failed(format!("what it made could not be taken back: {why}"))),
-        (verdict, _) => verdict,
-    }
+    let Err(why) = tidied else { return verdict };
+    let left = format!("what it made could not be taken back: {why}");
+    Err(Verdict::Failed(match verdict {
+        Err(Verdict::Failed(why)) => format!("{why}; and {left}"),
+        _ => left,
+    }))
 }
 
 fn judge(level: Level, verdict: Result<(), Verdict>) -> Outcome {
@@ -67,10 +69,10 @@ fn judge(level: Level, verdict: Result<(), Verdict>) -> Outcome {
         (Ok(()), _) => Outcome::Passed,
         (Err(Verdict::Failed(why)), _) => Outcome::Failed { why },
         (Err(Verdict::Skipped(why)), _) => Outcome::Skipped { why },
-        (Err(Verdict::Unsupported(why)), Level::Extended(_)) => Outcome::Unsupported { why },
         (Err(Verdict::Unsupported(why)), Level::Core) => {
             Outcome::Failed { why: format!("every implementation must support this: {why}") }
         }
+        (Err(Verdict::Unsupported(why)), _) => Outcome::Unsupported { why },
     }
 }
 
@@ -108,6 +110,17 @@ mod tests {
         let skipped = case("skipped", Level::Core, |_| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
         let report = run("only skipped", &Fake::default(), &[skipped]).await;
         assert_eq!((report.skipped(), report.succeeded()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn what_everyone_must_do_and_was_not_tried_is_a_failure() {
+        let passes = || case("passes", Level::Core, |_| Box::pin(async { Ok(()) }));
+        let skips = |level| case("skips", level, |_| Box::pin(async { Err(Verdict::Skipped("no token".into())) }));
+        let target = Fake { features: [Feature::Memory].into(), ..Fake::default() };
+        let report = run("one skipped", &target, &[passes(), skips(Level::Core)]).await;
+        assert!(!report.succeeded() && report.to_string().contains("1 cases of what everyone must do were not tried"));
+        let report = run("one skipped", &target, &[passes(), skips(Level::Extended(Feature::Memory))]).await;
+        assert!(report.succeeded(), "{report}");
     }
 
     #[tokio::test]
@@ -155,8 +168,11 @@ mod tests {
     async fn what_is_not_claimed_is_not_tried() {
         let never =
             case("never", Level::Extended(Feature::Memory), |_| Box::pin(async { unreachable!("not claimed") }));
-        let report = run("nothing claimed", &Fake::default(), &[never]).await;
-        assert_eq!((report.unsupported(), report.succeeded()), (1, false));
+        let both = Level::Joint(Feature::Activity, Feature::Memory);
+        let neither = case("neither", both, |_| Box::pin(async { unreachable!("one is not claimed") }));
+        let target = Fake { features: [Feature::Activity].into(), ..Fake::default() };
+        let report = run("half claimed", &target, &[never, neither]).await;
+        assert_eq!((report.unsupported(), report.succeeded()), (2, false));
     }
 
     #[tokio::test]
@@ -165,5 +181,8 @@ mod tests {
         let report = run("untidy", &Fake { untidy: true, ..Fake::default() }, &[passes]).await;
         assert_eq!(report.failed(), 1);
         assert!(report.to_string().contains("could not be taken back: it is stuck"), "{report}");
+        let fails = case("fails", Level::Core, |_| Box::pin(async { Err(Verdict::Failed("it is not so".into())) }));
+        let report = run("untidy", &Fake { untidy: true, ..Fake::default() }, &[fails]).await;
+        assert!(report.to_string().contains("it is not so; and what it made could not be taken back"), "{report}");
     }
 }

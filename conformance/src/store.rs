@@ -1,6 +1,6 @@
 //! The store, on a database that is named.
 
-use std::{any::Any, error::Error, panic::AssertUnwindSafe};
+use std::{any::Any, error::Error, panic::AssertUnwindSafe, time::Instant};
 
 use futures_util::FutureExt;
 use molecule_core::{store::Store, testing::store_suite::all};
@@ -27,6 +27,7 @@ pub async fn run(database_url: &str, mut watch: impl FnMut(&Tried)) -> Result<Re
     for (number, case) in all().enumerate() {
         let url = scratch.make(number).await?;
         let store = Store::connect(&url).await?;
+        let began = Instant::now();
         // A case panics where the store does otherwise.
         let outcome = match AssertUnwindSafe((case.run)(store.clone())).catch_unwind().await {
             Ok(()) => Outcome::Passed,
@@ -40,6 +41,7 @@ pub async fn run(database_url: &str, mut watch: impl FnMut(&Tried)) -> Result<Re
             area: Area::Store,
             level: Level::Core,
             rule: "molecule_core::store::Store",
+            took: Some(began.elapsed()),
             outcome,
         };
         watch(&tried);

@@ -359,6 +359,25 @@ mod tests {
     }
 
     #[test]
+    fn the_frames_of_older_versions_are_still_what_is_sent() {
+        let recorded: Value = serde_json::from_str(include_str!("../../fixtures/wire/frames.json")).unwrap();
+        let frames = recorded["feed"].as_array().unwrap();
+        assert!(frames.len() >= 5);
+        for frame in frames.iter().map(|frame| frame.as_str().unwrap()) {
+            let sent: Value = serde_json::from_str(frame).unwrap();
+            let text = |member: &str| sent[member].as_str().unwrap().to_owned();
+            let event = Event {
+                id: EventId::from_uuid(uuid::Uuid::nil()),
+                kind: EventKind::named(&text("event")).unwrap_or_else(|| panic!("no version may forget {frame}")),
+                workspace_id: Some(WorkspaceId::from_uuid(text("workspace_id").parse().unwrap())),
+                payload: sent["payload"].clone(),
+                created_at: text("timestamp").parse().unwrap(),
+            };
+            assert_eq!(event.envelope(), frame);
+        }
+    }
+
+    #[test]
     fn a_payload_over_the_limit_keeps_what_is_small() {
         let exact = json!({"body": "x".repeat(PAYLOAD_LIMIT - r#"{"body":""}"#.len())});
         assert_eq!(capped(exact.clone()), exact);

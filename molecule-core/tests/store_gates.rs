@@ -5,11 +5,13 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Display,
+    fs,
+    path::Path,
 };
 
 use molecule_core::{
     store::{Engine, Store, gate},
+    testing::drift::{Violation, demand_none, line_of},
     workspace::Status,
 };
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -45,20 +47,68 @@ fn postgres(store: &Store) -> &PgPool {
     gate::postgres(store).expect("this store is Postgres")
 }
 
+/// A text of the repository; none where there is no such file.
+fn text(file: &str) -> Option<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file)).ok()
+}
+
 #[tokio::test]
 async fn every_statement_prepares_on_every_database() {
     let statements = gate::statements();
-    assert!(statements.len() >= 3, "the list of statements is broken: it holds {}", statements.len());
-    let mut broken = Vec::new();
+    assert!(statements.len() > 100, "the list of statements is broken: it holds {}", statements.len());
+    let mut found = Vec::new();
     for (engine, store, _database) in stores().await {
-        for (name, sql) in statements.iter().chain(&gate::statements_of(store.engine())) {
-            if let Err(error) = prepare(&store, sql).await {
-                broken.push(format!("{name} on {engine}: {error}\n    {sql}"));
-            }
-        }
+        let of_engine = gate::statements_of(store.engine());
+        found.extend(refused(&store, engine, statements.iter().chain(&of_engine)).await);
         store.close().await;
     }
-    assert!(broken.is_empty(), "statements that a database refuses:\n{}", broken.join("\n"));
+    demand_none(&found);
+}
+
+/// The statements that the database refuses.
+async fn refused(
+    store: &Store,
+    engine: &str,
+    statements: impl IntoIterator<Item = &(String, &'static str)>,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (name, sql) in statements {
+        if let Err(error) = prepare(store, sql).await {
+            let (modules, constant) = name.rsplit_once("::").expect("a statement has its module");
+            let (file, text) = source_of(modules);
+            let what = format!("{engine} refuses {constant} ({error}): say it in words that both databases know");
+            found.push(Violation::near(&file, &text, &format!("{constant} = "), what));
+        }
+    }
+    found
+}
+
+/// The file of a module of the store, such as `queue::sqlite`, and its text.
+fn source_of(modules: &str) -> (String, String) {
+    let path = modules.replace("::", "/");
+    let parent = modules.split("::").next().unwrap_or_default();
+    let files = [&*path, parent].map(|name| format!("molecule-core/src/store/{name}.rs"));
+    let found = files.iter().find_map(|file| Some((file.clone(), text(file)?)));
+    found.unwrap_or_else(|| (files[1].clone(), String::new()))
+}
+
+#[tokio::test]
+async fn a_statement_that_a_database_refuses_is_found() {
+    let planted = [
+        ("workspaces::PLANTED".to_owned(), "SELECT no_such_column FROM workspaces"),
+        ("queue::sqlite::PLANTED".to_owned(), "SELECT now()"),
+    ];
+    for (engine, store, _database) in stores().await {
+        let told: Vec<String> = refused(&store, engine, &planted).await.iter().map(ToString::to_string).collect();
+        let expected = format!("molecule-core/src/store/workspaces.rs:1: {engine} refuses PLANTED (");
+        assert!(told[0].starts_with(&expected) && told[0].contains("say it in words that both"), "{told:?}");
+        assert_eq!(told.len(), if store.engine() == Engine::Sqlite { 2 } else { 1 }, "{told:?}");
+        store.close().await;
+    }
+    let (name, _) = &gate::statements()[0];
+    let (module, constant) = name.rsplit_once("::").expect("a statement has its module");
+    let (file, text) = source_of(module);
+    assert!(line_of(&text, &format!("{constant} = ")) > 1, "{constant} is not found in {file}");
 }
 
 async fn prepare(store: &Store, sql: &'static str) -> sqlx::Result<()> {
@@ -136,32 +186,95 @@ const TYPES: &[(&str, &[&str])] = &[
 #[tokio::test]
 async fn both_migrations_make_the_same_tables() {
     let Some((embedded, shared, _database)) = pair().await else { return };
-    let differences =
-        column_differences(&sqlite_columns(sqlite(&embedded)).await, &postgres_columns(postgres(&shared)).await);
-    assert!(differences.is_empty(), "the two migrations differ:\n{}", differences.join("\n"));
+    demand_none(&column_differences(
+        &sqlite_columns(sqlite(&embedded)).await,
+        &postgres_columns(postgres(&shared)).await,
+    ));
     shared.close().await;
 }
 
-fn column_differences(sqlite: &Columns, postgres: &Columns) -> Vec<String> {
+fn column_differences(sqlite: &Columns, postgres: &Columns) -> Vec<Violation> {
     let names: BTreeSet<_> = sqlite.keys().chain(postgres.keys()).collect();
     let difference = |key: &(String, String)| {
         let name = format!("{}.{}", key.0, key.1);
+        let at = |engine, what: String| {
+            let (file, line) = declared(engine, &key.0, &key.1);
+            Some(Violation { file, line, what: format!("{what}: bring both migrations in line by a new one") })
+        };
         match (sqlite.get(key), postgres.get(key)) {
-            (Some(_), None) => Some(format!("{name} is missing on Postgres")),
-            (None, Some(_)) => Some(format!("{name} is missing on SQLite")),
+            (Some(_), None) => at("sqlite", format!("{name} is missing on Postgres")),
+            (None, Some(_)) => at("postgres", format!("{name} is missing on SQLite")),
             (Some(here), Some(there)) if here.nullable != there.nullable => {
-                Some(format!("{name} may be null on {} only", if here.nullable { "SQLite" } else { "Postgres" }))
+                let only = if here.nullable { "SQLite" } else { "Postgres" };
+                at("sqlite", format!("{name} may be null on {only} only"))
             }
             (Some(here), Some(there)) if !same_type(&here.kind, &there.kind) => {
-                Some(format!("{name} is {} on SQLite and {} on Postgres", here.kind, there.kind))
+                at("sqlite", format!("{name} is {} on SQLite and {} on Postgres", here.kind, there.kind))
             }
             _ => None,
         }
     };
     if names.is_empty() {
-        return vec!["neither database has a table".to_owned()];
+        let file = "molecule-core/migrations/sqlite/0001_init.sql".to_owned();
+        return vec![Violation { file, line: 1, what: "neither database has a table: look at the queries".to_owned() }];
     }
     names.into_iter().filter_map(difference).collect()
+}
+
+/// Where the migrations of `engine` declare a column: its file and line.
+fn declared(engine: &str, table: &str, column: &str) -> (String, usize) {
+    let folder = format!("molecule-core/migrations/{engine}");
+    let entries =
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&folder)).expect("there are migrations");
+    let mut files: Vec<String> = entries
+        .map(|entry| entry.expect("a migration can be named").file_name().to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    for file in &files {
+        let file = format!("{folder}/{file}");
+        let mut within = false;
+        for (index, line) in text(&file).unwrap_or_default().lines().enumerate() {
+            let words: Vec<&str> = line.split([' ', '(', ',', ';']).filter(|word| !word.is_empty()).collect();
+            if line.contains("CREATE TABLE") || line.contains("ALTER TABLE") {
+                within = words.contains(&table);
+            }
+            if within && words.contains(&column) && words.first() != Some(&"CREATE") {
+                return (file, index + 1);
+            }
+        }
+    }
+    (format!("{folder}/{}", files.first().expect("there are migrations")), 1)
+}
+
+#[tokio::test]
+async fn a_column_that_only_one_database_has_is_found() {
+    let store = in_memory().await;
+    let sqlite = sqlite_columns(sqlite(&store)).await;
+    let key = |column: &str| ("workspaces".to_owned(), column.to_owned());
+    let as_on_postgres = |column: &Column| Column {
+        kind: TYPES.iter().find(|(here, _)| *here == column.kind).expect("a known type").1[0].to_owned(),
+        ..column.clone()
+    };
+    let postgres: Columns = sqlite.iter().map(|(key, column)| (key.clone(), as_on_postgres(column))).collect();
+    assert_eq!(column_differences(&sqlite, &postgres), []);
+    let planted = |change: fn(&mut Columns, (String, String)), column: &str| -> String {
+        let mut postgres = postgres.clone();
+        change(&mut postgres, key(column));
+        let told: Vec<String> = column_differences(&sqlite, &postgres).iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        told[0].clone()
+    };
+    let told = planted(|columns, key| drop(columns.remove(&key)), "name");
+    assert!(told.starts_with("molecule-core/migrations/sqlite/0001_init.sql:"), "{told}");
+    assert!(
+        told.ends_with("workspaces.name is missing on Postgres: bring both migrations in line by a new one"),
+        "{told}"
+    );
+    let told = planted(|columns, key| columns.get_mut(&key).expect("it is there").nullable = true, "name");
+    assert!(told.contains("workspaces.name may be null on Postgres only"), "{told}");
+    let told = planted(|columns, key| columns.get_mut(&key).expect("it is there").kind = "boolean".into(), "name");
+    assert!(told.contains("workspaces.name is text on SQLite and boolean on Postgres"), "{told}");
+    assert_eq!(column_differences(&Columns::new(), &Columns::new()).len(), 1, "nothing at all does not pass");
 }
 
 fn same_type(sqlite: &str, postgres: &str) -> bool {
@@ -190,7 +303,7 @@ async fn both_migrations_make_the_same_indexes() {
     .into_iter()
     .collect();
     assert!(!here.is_empty());
-    assert_same("index", ("SQLite", &here), ("Postgres", &there));
+    demand_none(&set_differences("index", ("SQLite", &here), ("Postgres", &there)));
     shared.close().await;
 }
 
@@ -201,8 +314,14 @@ async fn the_check_of_sqlite_holds_exactly_the_statuses() {
         .fetch_one(sqlite(&store))
         .await
         .expect("SQLite keeps the text of its tables");
-    let checked = checked_values(&ddl, "status");
-    assert_same("status", ("the code", &statuses()), ("the CHECK of SQLite", &checked));
+    demand_none(&status_differences("the CHECK of SQLite", "sqlite", &checked_values(&ddl, "status")));
+    let planted = ddl.replacen("'online', ", "", 1).replacen("'failed'", "'failed', 'zombie'", 1);
+    let told = status_differences("the CHECK of SQLite", "sqlite", &checked_values(&planted, "status"));
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|told| told.starts_with("molecule-core/migrations/sqlite/0001_init.sql:")), "{told:?}");
+    assert!(told[0].ends_with("status online is known to the code only: write a migration"), "{told:?}");
+    assert!(told[1].ends_with("status zombie is known to the CHECK of SQLite only: write a migration"), "{told:?}");
 }
 
 /// The values that `CHECK (column IN ('a', 'b'))` lists in the text of a table.
@@ -217,25 +336,53 @@ fn checked_values(ddl: &str, column: &str) -> BTreeSet<String> {
 async fn the_enum_of_postgres_holds_exactly_the_statuses() {
     let Some(database) = support::postgres_database().await else { return };
     let store = Store::connect(database.url()).await.expect("an empty database can be migrated");
-    let values: Vec<String> = sqlx::query_scalar("SELECT unnest(enum_range(NULL::workspace_status))::text")
-        .fetch_all(postgres(&store))
-        .await
-        .expect("Postgres lists the values of the enum");
-    assert_same("status", ("the code", &statuses()), ("the enum of Postgres", &values.into_iter().collect()));
+    demand_none(&status_differences("the enum of Postgres", "postgres", &enum_values(postgres(&store)).await));
+
+    // A value that somebody added by hand.
+    sqlx::query("ALTER TYPE workspace_status ADD VALUE 'zombie'").execute(postgres(&store)).await.expect("it is added");
+    let told = status_differences("the enum of Postgres", "postgres", &enum_values(postgres(&store)).await);
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    let line = line_of(&text(&init("postgres")).unwrap_or_default(), "'awaiting_agent'");
+    let expected = format!(
+        "{}:{line}: status zombie is known to the enum of Postgres only: write a migration, or add it to Status",
+        init("postgres")
+    );
+    assert!(line > 1 && told.len() == 1 && expected.starts_with(&told[0]), "{told:?}");
     store.close().await;
 }
 
-fn statuses() -> BTreeSet<String> {
-    Status::ALL.iter().map(ToString::to_string).collect()
+async fn enum_values(pool: &PgPool) -> BTreeSet<String> {
+    let values: Vec<String> = sqlx::query_scalar("SELECT unnest(enum_range(NULL::workspace_status))::text")
+        .fetch_all(pool)
+        .await
+        .expect("Postgres lists the values of the enum");
+    values.into_iter().collect()
 }
 
-/// Compares two sets both ways, naming what only one of them has.
-fn assert_same<T: Ord + Display>(what: &str, here: (&str, &BTreeSet<T>), there: (&str, &BTreeSet<T>)) {
-    let only = |(name, set): (&str, &BTreeSet<T>), other: &BTreeSet<T>| {
-        set.difference(other).map(|value| format!("{what} {value} is known to {name} only")).collect::<Vec<_>>()
+fn init(engine: &str) -> String {
+    format!("molecule-core/migrations/{engine}/0001_init.sql")
+}
+
+/// Where a database knows other statuses than the code.
+fn status_differences(name: &str, engine: &str, found: &BTreeSet<String>) -> Vec<Violation> {
+    let code: BTreeSet<String> = Status::ALL.iter().map(ToString::to_string).collect();
+    let migration = text(&init(engine)).unwrap_or_default();
+    let differences = set_differences("status", ("the code", &code), (name, found));
+    let at = |what: String| Violation::near(&init(engine), &migration, "'awaiting_agent'", what);
+    differences.into_iter().map(|it| at(it.what)).collect()
+}
+
+/// What only one of two sets has.
+fn set_differences(what: &str, here: (&str, &BTreeSet<String>), there: (&str, &BTreeSet<String>)) -> Vec<Violation> {
+    let only = |(name, set): (&str, &BTreeSet<String>), other: &BTreeSet<String>| {
+        let lacking = set.difference(other).map(|value| Violation {
+            file: init("sqlite"),
+            line: 1,
+            what: format!("{what} {value} is known to {name} only: write a migration"),
+        });
+        lacking.collect::<Vec<_>>()
     };
-    let differences = [only(here, there.1), only(there, here.1)].concat();
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    [only(here, there.1), only(there, here.1)].concat()
 }
 
 #[tokio::test]

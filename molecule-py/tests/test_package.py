@@ -4,6 +4,8 @@ import ast
 import importlib.metadata
 import importlib.resources
 import inspect
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +30,20 @@ def test_type_checkers_are_told_that_it_is_typed() -> None:
 
 def test_the_stubs_say_what_the_module_holds(tmp_path: Path) -> None:
     run("mypy.stubtest", "molecule", at=tmp_path)
+
+
+def test_a_stub_that_says_something_else_is_found(tmp_path: Path) -> None:
+    copy = tmp_path / "molecule"
+    shutil.copytree(str(importlib.resources.files(molecule)), copy)
+    stubs = copy / "_molecule.pyi"
+    stubs.write_text(stubs.read_text() + "\ndef planted() -> None: ...\n")
+    line = len(stubs.read_text().splitlines())
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "MYPYPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "mypy.stubtest", "molecule"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "molecule._molecule.planted is not present at runtime" in done.stdout
+    assert f"{stubs}:{line}" in done.stdout
 
 
 def test_the_module_says_what_the_stubs_say() -> None:

@@ -1,124 +1,135 @@
 //! What the sources of this repository must not do, read from their syntax trees.
 
 mod backend_stops;
+mod documents;
+mod errors;
 mod provider_drift;
+mod routes;
 mod schema_names;
 mod sources;
 mod status_literals;
+mod statuses;
 
-use std::{fmt, path::Path};
+use std::{path::Path, time::Instant};
 
 pub(crate) use provider_drift::prefixes;
 pub use sources::Source;
 
-/// A rule about sources.
-pub struct Gate {
-    /// Names it.
-    pub name: &'static str,
-    /// What holds where it passes.
-    pub sentence: &'static str,
-    /// Where it is broken in one source.
-    pub check: fn(&Source) -> Vec<Violation>,
+use molecule_core::testing::drift::{Violation, line_of};
+
+use crate::{
+    case::{Area, Level},
+    report::{Outcome, Report, Tried},
+};
+
+/// A rule about the repository.
+struct Gate {
+    name: &'static str,
+    /// What holds where it passes, as a sentence without its full stop.
+    sentence: &'static str,
+    look: Look,
 }
 
-impl fmt::Debug for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
+/// How a gate looks for what breaks its rule.
+enum Look {
+    /// In each source by itself.
+    Each(fn(&Source) -> Vec<Violation>),
+    /// In all sources together.
+    All(fn(&[Source]) -> Vec<Violation>),
+    /// In files of the repository that must agree.
+    Files(fn(&Path) -> Result<Vec<Violation>, String>),
+    /// In files that must agree with the sources.
+    Both(fn(&[Source], &Path) -> Result<Vec<Violation>, String>),
 }
 
 /// Every gate.
-pub const GATES: &[Gate] = &[
+const GATES: &[Gate] = &[
     Gate {
         name: "no_status_literal",
         sentence: "No SQL text sets a status by a literal",
-        check: status_literals::check,
+        look: Look::Each(status_literals::check),
     },
     Gate {
         name: "no_stop_on_the_path",
         sentence: "Nothing stops a backend on the path of a request that restarts",
-        check: backend_stops::check,
+        look: Look::All(backend_stops::check),
+    },
+    Gate {
+        name: "schema_names_are_unique",
+        sentence: "No two schemas of the API share a name",
+        look: Look::All(schema_names::check),
+    },
+    Gate {
+        name: "providers_agree",
+        sentence: "The table of providers says what the script says that containers run",
+        look: Look::Files(provider_drift::check),
+    },
+    Gate {
+        name: "statuses_agree",
+        sentence: "The statuses are the same in the code, the migrations and the document of the API",
+        look: Look::Files(statuses::check),
+    },
+    Gate {
+        name: "routes_are_documented",
+        sentence: "Every route of the server is in the document of its API, and no other",
+        look: Look::All(routes::check),
+    },
+    Gate {
+        name: "errors_have_their_lines",
+        sentence: "Every kind of error has a line in the table of each frontend",
+        look: Look::Files(errors::check),
+    },
+    Gate {
+        name: "events_are_documented",
+        sentence: "Every event of the code is on its page, and no other",
+        look: Look::Files(documents::events),
+    },
+    Gate {
+        name: "paths_exist",
+        sentence: "Every path and link in the pages leads somewhere",
+        look: Look::Files(documents::paths),
+    },
+    Gate {
+        name: "names_exist",
+        sentence: "Every name in ARCHITECTURE.md is in the code",
+        look: Look::Both(documents::names),
     },
 ];
-
-/// Says where a rule is broken that is about all sources together.
-type Overview = fn(&[Source]) -> Vec<Violation>;
-
-/// What is looked at in all sources together.
-const OVERVIEWS: &[(&str, Overview)] = &[("schema_names_are_unique", schema_names::check)];
-
-/// Reads files of the repository that must agree, and says where they do not.
-type Comparison = fn(&Path) -> Result<Vec<Violation>, String>;
-
-/// What must agree beside the sources.
-const COMPARISONS: &[(&str, Comparison)] = &[("providers_agree", provider_drift::check)];
-
-/// A place where a rule is broken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The file, from the root of the repository.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong there, and how it is mended.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
-    }
-}
-
-/// What came of the gates.
-#[derive(Debug)]
-pub struct Outcome {
-    /// How many files were read.
-    pub files: usize,
-    /// Each with the name of its gate.
-    pub violations: Vec<(&'static str, Violation)>,
-}
-
-impl Outcome {
-    /// Whether nothing is broken and something was read.
-    pub fn succeeded(&self) -> bool {
-        self.violations.is_empty() && self.files > 0
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (gate, violation) in &self.violations {
-            writeln!(f, "{violation} ({gate})")?;
-        }
-        write!(
-            f,
-            "{} files, {} gates, {} violations",
-            self.files,
-            GATES.len() + OVERVIEWS.len() + COMPARISONS.len(),
-            self.violations.len()
-        )
-    }
-}
 
 /// Holds the production sources below `root`, the root of the repository, against every gate, and compares what must agree.
 ///
 /// # Errors
-/// Where a source can't be read or is no Rust.
-pub fn run(root: &Path) -> Result<Outcome, String> {
+/// Where there is no source there, or one can't be read or is no Rust.
+pub fn run(root: &Path) -> Result<Report, String> {
     let sources = sources::production(root)?;
-    let violations = GATES.iter().flat_map(|gate| {
-        let found = sources.iter().flat_map(gate.check);
-        found.map(|violation| (gate.name, violation)).collect::<Vec<_>>()
-    });
-    let mut violations: Vec<_> = violations.collect();
-    for (name, look) in OVERVIEWS {
-        violations.extend(look(&sources).into_iter().map(|violation| (*name, violation)));
+    if sources.is_empty() {
+        return Err(format!("{} is not the root of the repository: no source lies there", root.display()));
     }
-    for (name, compare) in COMPARISONS {
-        violations.extend(compare(root)?.into_iter().map(|violation| (*name, violation)));
+    let mut report = Report::new(format!("{} sources below {}", sources.len(), root.display()));
+    for gate in GATES {
+        let began = Instant::now();
+        let found = match gate.look {
+            Look::Each(check) => sources.iter().flat_map(check).collect(),
+            Look::All(check) => check(&sources),
+            Look::Files(check) => check(root)?,
+            Look::Both(check) => check(&sources, root)?,
+        };
+        let why: Vec<String> = found.iter().map(ToString::to_string).collect();
+        report.add(Tried {
+            name: gate.name,
+            sentence: gate.sentence,
+            area: Area::Sources,
+            level: Level::Core,
+            rule: "molecule_conformance::gates",
+            took: Some(began.elapsed()),
+            outcome: if why.is_empty() {
+                Outcome::Passed
+            } else {
+                Outcome::Failed { why: why.join("\n              ") }
+            },
+        });
     }
-    Ok(Outcome { files: sources.len(), violations })
+    Ok(report)
 }
 
 #[cfg(test)]
@@ -128,13 +139,13 @@ mod tests {
     #[test]
     fn the_repository_passes_every_gate() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository");
-        let outcome = run(root).unwrap();
-        assert!(outcome.succeeded() && outcome.files > 100, "{outcome}");
+        let report = run(root).unwrap();
+        assert!(report.succeeded() && report.passed() == GATES.len(), "{report}");
     }
 
     #[test]
     fn nothing_read_is_a_failure() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(!run(folder.path()).unwrap().succeeded());
+        assert!(run(folder.path()).unwrap_err().contains("no source lies there"));
     }
 }

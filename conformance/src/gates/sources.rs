@@ -1,6 +1,6 @@
 //! The sources that gates look at.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use proc_macro2::{Literal, TokenStream, TokenTree};
 
@@ -33,9 +33,60 @@ impl Source {
     }
 }
 
+/// What sources are made of, by name.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Every word that is not within a string.
+    pub(super) words: BTreeSet<String>,
+    /// The functions among them.
+    pub(super) functions: BTreeSet<String>,
+}
+
+/// The names in all of `sources`.
+pub(super) fn names(sources: &[Source]) -> Names {
+    fn learn(tokens: TokenStream, names: &mut Names) {
+        let mut is_function = false;
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => learn(group.stream(), names),
+                TokenTree::Ident(ident) => {
+                    let word = ident.to_string();
+                    if is_function {
+                        names.functions.insert(word.clone());
+                    }
+                    is_function = word == "fn";
+                    names.words.insert(word);
+                    continue;
+                }
+                TokenTree::Literal(_) | TokenTree::Punct(_) => {}
+            }
+            is_function = false;
+        }
+    }
+    let mut names = Names::default();
+    for source in sources {
+        source.tree.items.iter().for_each(|item| learn(quote::ToTokens::to_token_stream(item), &mut names));
+    }
+    names
+}
+
 fn collect(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
+    let mut is_macro = [false; 2];
     for token in tokens {
+        // `concat`, then `!`, then what is joined.
+        is_macro = match &token {
+            TokenTree::Ident(ident) => [ident == "concat", false],
+            TokenTree::Punct(punct) if punct.as_char() == '!' => [false, is_macro[0]],
+            TokenTree::Group(_) => is_macro,
+            _ => [false; 2],
+        };
         match token {
+            TokenTree::Group(group) if is_macro[1] => {
+                let mut pieces = Vec::new();
+                collect(group.stream(), &mut pieces);
+                let line = pieces.first().map(|(line, _)| *line);
+                found.extend(line.map(|line| (line, pieces.into_iter().map(|(_, piece)| piece).collect())));
+            }
             TokenTree::Group(group) => collect(group.stream(), found),
             TokenTree::Literal(literal) => found.extend(string(&literal)),
             TokenTree::Ident(_) | TokenTree::Punct(_) => {}

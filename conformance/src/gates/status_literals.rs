@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::{
     ast::{
-        Assignment, AssignmentTarget, Expr, Insert, SetExpr, Statement, TableObject, Value, visit_expressions,
-        visit_statements,
+        Assignment, AssignmentTarget, Expr, Insert, SelectItem, SetExpr, Statement, TableObject, Value,
+        visit_expressions, visit_statements,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -38,7 +38,9 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
 
 /// Whether `text` is a statement that may write to the table.
 fn writes(text: &str) -> bool {
-    let mut words = text.split_whitespace();
+    let lines = text.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let mut words = text.split_whitespace().filter(|word| *word != "/**/");
     let verb = words.next().unwrap_or_default().to_ascii_uppercase();
     matches!(verb.as_str(), "UPDATE" | "INSERT" | "WITH") && text.contains(TABLE) && text.contains(COLUMN)
 }
@@ -47,7 +49,8 @@ fn sets_a_literal(statement: &Statement) -> bool {
     visit_statements(statement, |statement| {
         let sets = match statement {
             Statement::Update(update) => {
-                update.table.to_string().split(' ').next() == Some(TABLE) && update.assignments.iter().any(assigns)
+                update.table.to_string().split(' ').next().is_some_and(is_the_table)
+                    && update.assignments.iter().any(assigns)
             }
             Statement::Insert(insert) => inserts(insert),
             _ => false,
@@ -57,6 +60,11 @@ fn sets_a_literal(statement: &Statement) -> bool {
     .is_break()
 }
 
+/// Whether a name, with its schema or without, is that of the table.
+fn is_the_table(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| last.trim_matches('"') == TABLE)
+}
+
 fn assigns(assignment: &Assignment) -> bool {
     let AssignmentTarget::ColumnName(column) = &assignment.target else { return true };
     column.0.last().is_some_and(|part| part.to_string().trim_matches('"') == COLUMN) && holds_text(&assignment.value)
@@ -64,13 +72,18 @@ fn assigns(assignment: &Assignment) -> bool {
 
 fn inserts(insert: &Insert) -> bool {
     let TableObject::TableName(table) = &insert.table else { return false };
-    if table.to_string() != TABLE {
+    if !is_the_table(&table.to_string()) {
         return false;
     }
     let conflict = insert.on.as_ref().is_some_and(|on| on.to_string().contains('\''));
     let Some(position) = insert.columns.iter().position(|column| column.to_string() == COLUMN) else { return conflict };
     let rows = match insert.source.as_ref().map(|source| &*source.body) {
         Some(SetExpr::Values(values)) => values.rows.iter().map(|row| row.content.get(position)).collect(),
+        // What is selected stands in the order of the columns; a wildcard takes it from a table, which holds no literal.
+        Some(SetExpr::Select(select)) => vec![select.projection.get(position).and_then(|item| match item {
+            SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. } => Some(value),
+            _ => None,
+        })],
         _ => Vec::new(),
     };
     conflict || rows.into_iter().flatten().any(holds_text)
@@ -105,10 +118,23 @@ mod tests {
             "WITH gone AS (UPDATE workspaces SET status = 'removed' RETURNING id) SELECT id FROM gone",
             "UPDATE workspaces SET (status, url) = ('failed', $1)",
             "UPDATE workspaces SET status = = 1",
+            "INSERT INTO workspaces (id, status) SELECT $1, 'online'",
+            "INSERT INTO workspaces (id, status) SELECT id, 'online' AS status FROM workspaces WHERE id = $1",
+            "UPDATE public.workspaces SET status = 'failed'",
+            "INSERT INTO public.workspaces (id, status) VALUES ($1, 'online')",
+            "-- a comment\\nUPDATE workspaces SET status = 'failed'",
         ] {
             assert_eq!(lines(&format!("\nconst A: &str = \"{sql}\";")), [2], "{sql}");
             assert_eq!(lines(&format!("statements! {{\n\n A = \"{sql}\"; }}")), [3], "{sql}");
         }
+    }
+
+    #[test]
+    fn it_fires_on_a_statement_in_pieces() {
+        let text = "\nconst A: &str = concat!(\"UPDATE workspaces SET \", \"status = 'failed'\", \" WHERE id = $1\");";
+        assert_eq!(lines(text), [2]);
+        let text = "const SET: &str = \"x\";\nconst A: &str = concat!(\"UPDATE workspaces SET status = $1\", SET);";
+        assert_eq!(lines(text), [0; 0]);
     }
 
     #[test]
@@ -119,6 +145,7 @@ mod tests {
             "UPDATE a2a_queue SET status = 'queued' WHERE workspace_id IN (SELECT id FROM workspaces)",
             "SELECT id FROM workspaces WHERE status = 'online'",
             "INSERT INTO workspaces (id, name, status) VALUES ($1, 'x', $2)",
+            "INSERT INTO workspaces (id, name, status) SELECT $1, 'x', $2",
         ] {
             assert_eq!(lines(&format!("const A: &str = \"{sql}\";")), [0; 0], "{sql}");
         }

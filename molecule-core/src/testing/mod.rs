@@ -1,7 +1,9 @@
 //! Parts for tests, of this library and of what builds on it: clocks that are moved by hand, chance that repeats, a
 //! provisioner that does as it is told, and the suite that every provisioner passes.
 
+mod attempts;
 mod clock;
+pub mod drift;
 mod heard;
 mod logged;
 pub mod provisioner_suite;
@@ -12,6 +14,7 @@ mod telling;
 pub mod untrusted;
 
 pub use self::{
+    attempts::{until_asked, until_over},
     clock::{ManualClock, SeededEntropy},
     heard::{hear_peers, heard_fleet},
     logged::Logged,

@@ -72,6 +72,8 @@ struct State {
     rules: Vec<Script>,
     starts: Vec<StartSpec>,
     workspaces: BTreeMap<WorkspaceId, Fake>,
+    /// Whose calls wait for their release.
+    waiting: Vec<WorkspaceId>,
 }
 
 /// What is kept of one workspace.
@@ -158,6 +160,11 @@ impl ScriptedProvisioner {
         self.lock().workspaces.values().any(|fake| fake.url == url && fake.workload == Workload::Running)
     }
 
+    /// Whether a call for `id` waits for its release.
+    pub fn waits(&self, id: WorkspaceId) -> bool {
+        self.lock().waiting.contains(&id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +177,10 @@ impl ScriptedProvisioner {
             None => {}
             Some(Action::Fail(error)) => return Err(error()),
             Some(Action::Hang) => std::future::pending().await,
-            Some(Action::Until(release)) => release.0.cancelled().await,
+            Some(Action::Until(release)) => {
+                let _waits = workspace_id.map(|id| Waits::new(self, id));
+                release.0.cancelled().await;
+            }
             Some(Action::Late(by)) => tokio::time::sleep(by).await,
             Some(Action::Panic(message)) => panic!("{message}"),
         }
@@ -179,6 +189,25 @@ impl ScriptedProvisioner {
 
     fn require(&self, declared: bool, operation: &'static str) -> Result<()> {
         if declared { Ok(()) } else { Err(self.capability.unsupported(operation)) }
+    }
+}
+
+/// A call that waits, for as long as it does: until it is let go, or nobody cares any more.
+struct Waits<'a>(&'a ScriptedProvisioner, WorkspaceId);
+
+impl<'a> Waits<'a> {
+    fn new(provisioner: &'a ScriptedProvisioner, id: WorkspaceId) -> Self {
+        provisioner.lock().waiting.push(id);
+        Self(provisioner, id)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let waiting = &mut self.0.lock().waiting;
+        if let Some(at) = waiting.iter().position(|id| *id == self.1) {
+            waiting.swap_remove(at);
+        }
     }
 }
 

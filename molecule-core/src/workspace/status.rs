@@ -6,65 +6,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where a workspace is in its life.
-///
-/// The set is complete: stores hold exactly these values, and a test compares them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $status:ident = $name:literal,)*) => {
+        /// Where a workspace is in its life.
+        ///
+        /// The set is complete: stores hold exactly these values, and a test compares them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Status {
+            $($(#[$doc])* $status,)*
+        }
+
+        impl Status {
+            /// The canonical list: every status once.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$status,)*];
+
+            /// The name in stores, on the wire and in documents.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$status => $name,)*
+                }
+            }
+        }
+    };
+}
+
+statuses! {
     /// Being brought up; nothing has been heard from the agent of this try yet.
-    Provisioning,
+    Provisioning = "provisioning",
     /// The agent reports in and is well.
-    Online,
+    Online = "online",
     /// The agent was lost.
-    Offline,
+    Offline = "offline",
     /// The agent reports in and says that it is not well.
-    Degraded,
+    Degraded = "degraded",
     /// The last try at bringing the workspace up did not succeed.
-    Failed,
+    Failed = "failed",
     /// Gone for good.
-    Removed,
+    Removed = "removed",
     /// Stopped until someone resumes it.
-    Paused,
+    Paused = "paused",
     /// Stopped for being idle; the next message wakes it.
-    Hibernated,
+    Hibernated = "hibernated",
     /// Being stopped for being idle.
-    Hibernating,
+    Hibernating = "hibernating",
     /// An external workspace that waits for its agent to report in.
-    AwaitingAgent,
+    AwaitingAgent = "awaiting_agent",
 }
 
 impl Status {
-    /// The canonical list.
-    pub const ALL: [Self; 10] = [
-        Self::Provisioning,
-        Self::Online,
-        Self::Offline,
-        Self::Degraded,
-        Self::Failed,
-        Self::Removed,
-        Self::Paused,
-        Self::Hibernated,
-        Self::Hibernating,
-        Self::AwaitingAgent,
-    ];
-
-    /// The name in stores, on the wire and in documents.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisioning => "provisioning",
-            Self::Online => "online",
-            Self::Offline => "offline",
-            Self::Degraded => "degraded",
-            Self::Failed => "failed",
-            Self::Removed => "removed",
-            Self::Paused => "paused",
-            Self::Hibernated => "hibernated",
-            Self::Hibernating => "hibernating",
-            Self::AwaitingAgent => "awaiting_agent",
-        }
-    }
-
     /// The statuses that may follow this one. The table of `docs/statuses.md` is the same, and a test says so.
     pub const fn successors(self) -> &'static [Self] {
         use Status::{

@@ -157,3 +157,21 @@ impl Names {
         clean(&format!("{}  {:<26}  {name}{payload}", event.created_at, event.event_type))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What earlier servers sent and kept is still read: `fixtures/wire/frames.json`.
+    #[test]
+    fn events_of_older_servers_are_read() {
+        let recorded: Value = serde_json::from_str(include_str!("../../../fixtures/wire/frames.json")).unwrap();
+        let feed = recorded["feed"].as_array().unwrap().iter().map(|frame| frame.as_str().unwrap().to_owned());
+        let log = recorded["log"].as_array().unwrap().iter().map(Value::to_string);
+        let read: Vec<Event> = feed.chain(log).map(|text| serde_json::from_str(&text).unwrap()).collect();
+        let kinds: Vec<&str> = read.iter().map(|event| event.event_type.as_str()).collect();
+        assert!(kinds.starts_with(&["WORKSPACE_ONLINE"]) && kinds.ends_with(&["WORKSPACE_ONLINE", "CANVAS_MOVED"]));
+        assert!(read.iter().all(|event| event.created_at.starts_with("2026-05-01T10:00:0")));
+        assert!(read.last().is_some_and(|event| event.workspace_id.is_none() && event.payload.is_null()));
+    }
+}

@@ -399,6 +399,7 @@ mod tests {
     use std::{collections::BTreeSet, path::Path};
 
     use clap::CommandFactory;
+    use molecule_core::testing::drift::{Violation, demand_none};
 
     use super::*;
     use crate::cli::Cli;
@@ -430,12 +431,17 @@ mod tests {
         assert!(address_policy(network, Some("weird")).is_err());
     }
 
-    /// The flag, variable and file columns of every row of `docs/settings.md` that begins with a flag.
-    fn rows() -> Vec<Vec<String>> {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/settings.md");
-        let text = std::fs::read_to_string(page).expect("docs/settings.md can be read");
+    const PAGE: &str = "docs/settings.md";
+
+    fn page() -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE))
+            .expect("the page can be read")
+    }
+
+    /// The flag, variable and file columns of every row of the page that begins with a flag.
+    fn rows(page: &str) -> Vec<Vec<String>> {
         let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).skip(1).take(3).collect();
-        text.lines().filter(|line| line.starts_with("| `--")).map(cells).collect()
+        page.lines().filter(|line| line.starts_with("| `--")).map(cells).collect()
     }
 
     /// The first text between backticks.
@@ -443,39 +449,94 @@ mod tests {
         cell.split('`').nth(1)
     }
 
-    #[test]
-    fn every_flag_and_its_variable_are_documented_and_no_other() {
+    type Flag = (String, Option<String>);
+
+    /// The variables of the client commands, and of the data folder, are looked up by hand.
+    const BY_HAND: [&str; 4] = ["--server", "--token", "--profile", "--data-dir"];
+
+    /// Where the flags of the page and those of the program differ.
+    fn flags_differ(page: &str, program: &BTreeSet<Flag>) -> Vec<Violation> {
+        let documented: BTreeSet<Flag> = rows(page)
+            .iter()
+            .filter_map(|row| Some((code(&row[0])?.to_owned(), code(&row[1]).map(str::to_owned))))
+            .map(|(flag, variable)| if BY_HAND.contains(&&*flag) { (flag, None) } else { (flag, variable) })
+            .collect();
+        let shown = |(flag, variable): &Flag| match variable {
+            Some(variable) => format!("{flag} with {variable}"),
+            None => flag.clone(),
+        };
+        let at = |flag: &Flag, what: String| Violation::near(PAGE, page, &format!("| `{}` |", flag.0), what);
+        let lacks = program.difference(&documented);
+        let lacks = lacks.map(|flag| at(flag, format!("the program has {}: correct or add its row", shown(flag))));
+        let more = documented.difference(program);
+        let more = more.map(|flag| at(flag, format!("the program has no {}: correct or remove its row", shown(flag))));
+        lacks.chain(more).collect()
+    }
+
+    fn flags_of_the_program() -> BTreeSet<Flag> {
         let mut program = Cli::command();
         program.build();
         let serve = program.find_subcommand("serve").expect("there is a command serve");
-        let of_program: BTreeSet<(String, Option<String>)> = serve
-            .get_arguments()
-            .filter(|argument| argument.get_id() != "help")
+        let arguments = serve.get_arguments().filter(|argument| argument.get_id() != "help");
+        arguments
             .map(|argument| {
                 let flag = format!("--{}", argument.get_long().expect("every setting has a flag"));
                 (flag, argument.get_env().map(|name| name.to_string_lossy().into_owned()))
             })
-            .collect();
-        // The variables of the client commands, and of the data folder, are looked up by hand.
-        let by_hand = ["--server", "--token", "--profile", "--data-dir"];
-        let documented: BTreeSet<(String, Option<String>)> = rows()
-            .iter()
-            .filter_map(|row| Some((code(&row[0])?.to_owned(), code(&row[1]).map(str::to_owned))))
-            .map(|(flag, variable)| if by_hand.contains(&flag.as_str()) { (flag, None) } else { (flag, variable) })
-            .collect();
-        assert_eq!(documented, of_program, "docs/settings.md and the flags of `molecule serve` differ");
+            .collect()
+    }
+
+    /// Where the names of a settings file on the page differ from those that it may have.
+    fn names_differ(page: &str, known: &BTreeSet<String>) -> Vec<Violation> {
+        let rows = rows(page);
+        let client =
+            |row: &&Vec<String>| matches!(code(&row[0]), Some("--server" | "--token" | "--profile" | "--json"));
+        let documented: BTreeSet<String> =
+            rows.iter().filter(|row| !client(row)).filter_map(|row| code(&row[2])).map(str::to_owned).collect();
+        let at = |name: &str, what: String| Violation::near(PAGE, page, &format!("| `{name}`"), what);
+        let lacks = known.difference(&documented);
+        let lacks = lacks.map(|name| at(name, format!("a settings file knows {name}: add it to its row")));
+        let more = documented.difference(known);
+        let more = more.map(|name| at(name, format!("a settings file knows no {name}: correct its row")));
+        lacks.chain(more).collect()
+    }
+
+    fn names_of_the_file() -> BTreeSet<String> {
+        let refused = toml::from_str::<File>("no-such-name = 1").unwrap_err();
+        let (_, known) = refused.message().split_once("expected one of ").expect("the refusal lists what is known");
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_flag_and_its_variable_are_documented_and_no_other() {
+        demand_none(&flags_differ(&page(), &flags_of_the_program()));
     }
 
     #[test]
     fn every_name_in_a_settings_file_is_documented_and_no_other() {
-        let refused = toml::from_str::<File>("no-such-name = 1").unwrap_err();
-        let (_, known) = refused.message().split_once("expected one of ").expect("the refusal lists what is known");
-        let known: BTreeSet<&str> = known.split('`').skip(1).step_by(2).collect();
-        let rows = rows();
-        let client =
-            |row: &&Vec<String>| matches!(code(&row[0]), Some("--server" | "--token" | "--profile" | "--json"));
-        let documented: BTreeSet<&str> =
-            rows.iter().filter(|row| !client(row)).filter_map(|row| code(&row[2])).collect();
-        assert_eq!(documented, known, "docs/settings.md and the names of a settings file differ");
+        demand_none(&names_differ(&page(), &names_of_the_file()));
+    }
+
+    #[test]
+    fn a_setting_on_one_side_alone_is_found() {
+        let (page, flags, names) = (page(), flags_of_the_program(), names_of_the_file());
+        let line = page.lines().position(|line| line.starts_with("| `--listen` |")).expect("it has a row") + 1;
+        let told = |found: Vec<Violation>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let renamed = page.replace("`MOLECULE_LISTEN`", "`LISTEN_ON`");
+        assert_eq!(
+            told(flags_differ(&renamed, &flags)),
+            [
+                format!("{PAGE}:{line}: the program has --listen with MOLECULE_LISTEN: correct or add its row"),
+                format!("{PAGE}:{line}: the program has no --listen with LISTEN_ON: correct or remove its row"),
+            ]
+        );
+        let without: Vec<&str> = page.lines().filter(|line| !line.starts_with("| `--listen` |")).collect();
+        let told_without = told(flags_differ(&without.join("\n"), &flags));
+        assert!(told_without.len() == 1 && told_without[0].starts_with(&format!("{PAGE}:1: the program has --listen")));
+        let other = page.replacen("| `MOLECULE_LISTEN` | `listen` |", "| `MOLECULE_LISTEN` | `listens` |", 1);
+        let told_other = told(names_differ(&other, &names));
+        assert_eq!(told_other.len(), 2, "{told_other:?}");
+        let expected = format!("{PAGE}:{line}: a settings file knows no listens: correct its row");
+        assert_eq!(told_other[1], expected);
     }
 }

@@ -18,9 +18,13 @@ async fn the_server_keeps_the_contract_with_containers_on_postgres() {
     }
 }
 
+/// What workspaces may be made from.
+const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
+
 async fn keeps_the_contract(name: &str, env: &[(&str, &str)]) {
     let Some(engine) = Engine::of_the_tests() else { return };
-    let server = Server::start_with(&engine, &["--provisioner", "docker"], env);
+    let server =
+        Server::start_with(&engine, &["--provisioner", "docker"], &[env, &[("CONFIGS_DIR", TEMPLATES)]].concat());
     let token = fs::read_to_string(server.data_dir().join("operator-token")).expect("the server left a token");
     let url = format!("http://127.0.0.1:{}", server.port);
     let target = http::Server::new(&url, Some(token.trim().to_owned())).expect("a client can be made");

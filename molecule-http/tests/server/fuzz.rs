@@ -37,12 +37,33 @@ async fn keeps_its_document(database: Option<&str>) {
     let seed = variable("MOLECULE_FUZZ_SEED").unwrap_or_else(|| "7".to_owned());
     let server = Setup::none().database(database).start().await;
     furnish(&server).await;
+    // Each operation a few times, however long that takes; and then as often as there is time for.
+    let few = ["--phases", "fuzzing", "--max-examples", "3"];
+    let said = run(&program, &server, &seed, &few).await;
+    let reached = said.lines().find_map(|line| line.trim_start().strip_prefix("Tested: "));
+    assert_eq!(reached.and_then(|count| count.trim().parse().ok()), Some(operations()), "{said}");
+    run(&program, &server, &seed, &["--max-time", &seconds]).await;
+    assert!(!server.log().contains("panicked"), "a handler panicked");
+}
+
+/// How many operations the document has that end by themselves.
+fn operations() -> usize {
+    let document: serde_json::Value =
+        serde_json::from_str(include_str!("../../openapi.json")).expect("the document is JSON");
+    let paths = document["paths"].as_object().expect("it has paths");
+    let ends = paths.iter().filter(|(path, _)| *path != "/ws" && !path.ends_with("/stream"));
+    ends.map(|(_, methods)| methods.as_object().map_or(0, |methods| methods.len())).sum()
+}
+
+/// Runs the fuzzer to success, and gives what it said.
+async fn run(program: &str, server: &Server, seed: &str, how: &[&str]) -> String {
     let mut command = Command::new(program);
     command
         .args(["--config-file", concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/schemathesis/schemathesis.toml")])
         .args(["run", concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json")])
         .args(["--url", &server.url(), "--header", &format!("Authorization: Bearer {}", server.token())])
-        .args(["--checks", CHECKS, "--max-time", &seconds, "--seed", &seed])
+        .args(["--checks", CHECKS, "--seed", seed])
+        .args(how)
         // These answer for as long as somebody listens.
         .args(["--exclude-path-regex", "(^/ws|/stream)$"])
         .args(["--suppress-health-check", "all", "--generation-database", "none", "--no-color"])
@@ -51,10 +72,10 @@ async fn keeps_its_document(database: Option<&str>) {
         .stderr(std::process::Stdio::piped());
     // It goes over its time by the request under way, and by what it then makes smaller.
     let outcome = tokio::task::spawn_blocking(move || command.output()).await.expect("it runs").expect("it starts");
-    let said = String::from_utf8_lossy(&outcome.stdout);
+    let said = String::from_utf8_lossy(&outcome.stdout).into_owned();
     let tested = said.lines().any(|line| line.trim_start().starts_with("Tested: "));
     assert!(outcome.status.success() && tested, "{said}\n{}", String::from_utf8_lossy(&outcome.stderr));
-    assert!(!server.log().contains("panicked"), "a handler panicked");
+    said
 }
 
 /// A few workspaces for the requests to be about.

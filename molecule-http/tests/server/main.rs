@@ -43,9 +43,11 @@ mod socket;
 mod startup;
 mod stream;
 mod stub;
+mod suite;
 #[path = "../../../molecule-core/tests/support/mod.rs"]
 mod support;
 mod team;
 mod templates;
 mod tokens;
+mod without;
 mod workspace_files;

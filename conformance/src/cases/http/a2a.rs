@@ -1,10 +1,12 @@
 //! Calls to agents, as far as they can be seen without one, and delegations.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    case::{Area, Verdict, cases},
+    case::{Area, Feature, Target, Verdict, cases},
     http::{Answer, Server, Workspace, unknown_id},
 };
 
@@ -24,6 +26,7 @@ cases! {
     Extended(Feature::Activity), "R-A2A-12", usage_begins_at_nothing: "A new workspace has used nothing today";
     Core, "R-A2A-13", a_revoked_token_calls_nobody: "A token that was just revoked calls nobody";
     Extended(Feature::Delegation), "R-DELEGATION-1", a_delegation_is_taken_and_listed: "A delegation is answered 202 and listed";
+    Joint(Feature::Delegation, Feature::Activity), "R-DELEGATION-8", a_delegation_comes_to_its_target: "A delegated task is in the log of whom it is for";
     Extended(Feature::Delegation), "R-DELEGATION-2", a_repeat_is_the_same_delegation: "A repeat with the same key is the same delegation";
     Extended(Feature::Delegation), "R-DELEGATION-3", a_key_is_for_one_task: "The key of another task is refused";
     Extended(Feature::Delegation), "R-DELEGATION-4", a_delegation_is_checked: "A delegation without a target, or to oneself, is refused";
@@ -89,7 +92,17 @@ async fn a_message_has_content(server: &Server) -> Result<(), Verdict> {
 async fn a_call_has_a_caller(server: &Server) -> Result<(), Verdict> {
     let own = member(server).await?;
     let wrong = Workspace { id: own.id, token: "x".repeat(43) };
-    call(server, own.id, &wrong, &message()).await?.refuses(401, "invalid caller auth token")
+    call(server, own.id, &wrong, &message()).await?.refuses(401, "invalid caller auth token")?;
+    was_not_called(server, &own).await
+}
+
+/// Demands that nothing is in the log of who was not to be called, where there are logs.
+async fn was_not_called(server: &Server, target: &Workspace) -> Result<(), Verdict> {
+    if !server.features().contains(&Feature::Activity) {
+        return Ok(());
+    }
+    let path = format!("/workspaces/{}/activity", target.id);
+    server.call(Method::GET, &path).bearer(&target.token).send().await?.is(200, &json!([]))
 }
 
 async fn reserved_callers_are_refused(server: &Server) -> Result<(), Verdict> {
@@ -103,7 +116,10 @@ async fn reserved_callers_are_refused(server: &Server) -> Result<(), Verdict> {
 
 async fn a_revoked_token_calls_nobody(server: &Server) -> Result<(), Verdict> {
     let (own, target) = (member(server).await?, member(server).await?);
-    call(server, target.id, &own, &message()).await?.json(200)?;
+    let called = call(server, target.id, &own, &message()).await?;
+    if called.status() == 401 {
+        return Err(called.wrong("to be let in with a token that is good"));
+    }
     let listed = server.call(Method::GET, &format!("/workspaces/{}/tokens", own.id)).admin().send().await?;
     let token = listed.json(200)?["tokens"][0]["id"].as_str().unwrap_or_default().to_owned();
     let path = format!("/workspaces/{}/tokens/{token}", own.id);
@@ -116,13 +132,15 @@ async fn nobody_calls_as_another(server: &Server) -> Result<(), Verdict> {
     // The target's own name is no way around its token.
     let sent = server.call(Method::POST, &format!("/workspaces/{}/a2a", own.id)).bearer(&other.token);
     let sent = sent.header("x-workspace-id", &own.id.to_string()).json(&message());
-    sent.send().await?.refuses(401, "invalid caller auth token")
+    sent.send().await?.refuses(401, "invalid caller auth token")?;
+    was_not_called(server, &own).await
 }
 
 async fn strangers_are_not_called(server: &Server) -> Result<(), Verdict> {
     let (own, stranger) = strangers(server).await?;
     let text = "access denied: workspaces cannot communicate per hierarchy rules";
-    call(server, stranger.id, &own, &message()).await?.refuses(403, text)
+    call(server, stranger.id, &own, &message()).await?.refuses(403, text)?;
+    was_not_called(server, &stranger).await
 }
 
 async fn newest(server: &Server, of: &Workspace) -> Result<Value, Verdict> {
@@ -210,6 +228,29 @@ async fn a_delegation_is_taken_and_listed(server: &Server) -> Result<(), Verdict
         row["delegation_id"] == id && row["source_id"] == json!(from.id) && row["target_id"] == json!(to.id)
     };
     if listed.iter().any(is_it) { Ok(()) } else { Err(Verdict::Failed(format!("it is not among {listed:?}"))) }
+}
+
+/// How long a task may be on its way to the log of whom it is for.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
+async fn a_delegation_comes_to_its_target(server: &Server) -> Result<(), Verdict> {
+    let (from, to) = (member(server).await?, member(server).await?);
+    delegated(server, &from, &to, "k").await?;
+    let path = format!("/workspaces/{}/activity?type=a2a_receive", to.id);
+    let began = Instant::now();
+    loop {
+        let answer = server.call(Method::GET, &path).bearer(&to.token).send().await?;
+        let rows = answer.json(200)?;
+        let row = &rows[0];
+        let parts = &row["request_body"]["params"]["message"]["parts"];
+        if row["source_id"] == json!(from.id) && parts.to_string().contains("count") {
+            return Ok(());
+        }
+        if began.elapsed() > ON_ITS_WAY {
+            return Err(answer.wrong("the task, from who gave it"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn a_repeat_is_the_same_delegation(server: &Server) -> Result<(), Verdict> {

@@ -1,5 +1,7 @@
 //! The activity log, and what agents say to their users.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -25,7 +27,7 @@ cases! {
     Extended(Feature::Activity), "R-ACTIVITY-13", a_time_is_rfc_3339: "A time that is no RFC 3339 is refused";
     Extended(Feature::Activity), "R-ACTIVITY-14", pages_go_on_after_a_row: "Pages after a row hold each later row once, oldest first";
     Extended(Feature::Activity), "R-ACTIVITY-15", a_lost_cursor_is_told: "A row that is not there to go on from is answered 410";
-    Extended(Feature::Activity), "R-ACTIVITY-16", seconds_are_positive: "Seconds that are no positive number are refused";
+    Extended(Feature::Activity), "R-ACTIVITY-16", seconds_are_positive: "Only rows of so many seconds are shown; what is no positive number is refused";
     Extended(Feature::Activity), "R-ACTIVITY-17", filters_compose: "All filters of a request hold at once";
     Extended(Feature::Activity), "R-ACTIVITY-18", odd_limits_are_forgiven: "A limit that is no number above 0 counts as left out";
     Extended(Feature::Activity), "R-NOTIFY-1", words_to_the_user_are_kept: "What an agent says to its user is kept, with its files";
@@ -33,6 +35,9 @@ cases! {
     Extended(Feature::Activity), "R-NOTIFY-3", files_need_a_name: "A file without a name or a place is refused";
     Extended(Feature::Activity), "R-SEARCH-1", a_search_finds_text: "A search finds text in whatever case, newest first";
 }
+
+/// Longer than the one second that is looked back at, and than a request takes.
+const LONG_AGO: Duration = Duration::from_millis(2500);
 
 async fn get(server: &Server, of: &Workspace, query: &str) -> Result<Answer, Verdict> {
     server.call(Method::GET, &format!("/workspaces/{}/activity{query}", of.id)).bearer(&of.token).send().await
@@ -221,7 +226,12 @@ async fn seconds_are_positive(server: &Server) -> Result<(), Verdict> {
         let answer = get(server, &own, &format!("?since_secs={bad}")).await?;
         answer.refuses(400, "since_secs must be a positive integer")?;
     }
-    shows(server, &own, "?since_secs=99999999&limit=1", &["3"]).await.map(drop)
+    shows(server, &own, "?since_secs=99999999&limit=1", &["3"]).await?;
+    // What lies further back is left out.
+    tokio::time::sleep(LONG_AGO).await;
+    report(server, &own, &json!({"activity_type": "agent_log", "summary": "now"})).await?;
+    shows(server, &own, "?since_secs=1", &["now"]).await?;
+    shows(server, &own, "?since_secs=3600", &["now", "3", "2", "1", "0"]).await.map(drop)
 }
 
 async fn filters_compose(server: &Server) -> Result<(), Verdict> {

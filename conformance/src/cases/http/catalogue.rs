@@ -17,7 +17,7 @@ cases! {
     Core, "R-EVENTS-16", an_address_from_the_start_is_recorded: "WORKSPACE_ONLINE of an external workspace with an address tells its name";
     Core, "R-EVENTS-17", agents_are_recorded: "The agent of a workspace that comes, changes, moves and goes is recorded with its model";
     Core, "R-EVENTS-18", removals_are_recorded: "WORKSPACE_REMOVED tells of the topmost how many went with it, of the others nothing";
-    Core, "R-EVENTS-19", a_collapse_is_recorded: "WORKSPACE_COLLAPSED names the children that went";
+    Extended(Feature::Lifecycle), "R-EVENTS-19", a_collapse_is_recorded: "WORKSPACE_COLLAPSED names the children that went";
     Core, "R-REGISTER-9", a_card_is_any_json: "A card is any JSON, kept verbatim";
     Core, "R-REGISTER-10", the_mode_stays_until_it_is_changed: "A register call without a mode keeps the one before";
     Core, "R-CARD-4", nobody_has_no_card: "The card of a workspace that nobody created is answered 404";

@@ -5,13 +5,13 @@ use uuid::Uuid;
 
 use crate::{
     case::{Area, Verdict, cases},
-    http::Server,
+    http::{Server, unknown_id},
 };
 
 cases! {
     Area::Workspaces;
     Core, "R-CREATE-1", a_workspace_has_a_name: "A create call without a name is refused";
-    Core, "R-CREATE-2", a_workspace_has_a_tier: "A create call with a tier that there is none of is refused";
+    Core, "R-CREATE-2", a_workspace_has_a_tier: "A tier is 1 to 4, and 3 where none is named; others are refused";
     Core, "R-CREATE-3", a_budget_is_not_below_nothing: "A create call with a budget below 0 is refused";
     Core, "R-CREATE-4", access_is_to_a_folder: "Access to a folder is refused where no folder is named";
     Core, "R-CREATE-5", text_of_a_new_workspace_has_rules: "Names and roles with lines, or too long, are refused";
@@ -25,11 +25,18 @@ cases! {
 
 /// Demands that a create call of an external workspace with these members is refused, and makes nothing.
 async fn refused(server: &Server, members: &Value, error: &str) -> Result<(), Verdict> {
-    let mut body = json!({"name": "conformance refused", "external": true});
+    // Nothing else is called so, and what is made against the rules is found by it.
+    let role = format!("conformance {}", unknown_id()?);
+    let mut body = json!({"name": "conformance refused", "external": true, "role": role});
     if let (Some(body), Some(members)) = (body.as_object_mut(), members.as_object()) {
         body.extend(members.clone());
     }
-    server.post_as_admin("/workspaces", &body).await?.refuses(400, error)
+    server.post_as_admin("/workspaces", &body).await?.refuses(400, error)?;
+    let answer = server.get_as_admin("/workspaces").await?;
+    let fleet = answer.json(200)?;
+    let named = body["name"] != "conformance refused";
+    let made = |row: &Value| row["role"] == role.as_str() || (named && row["name"] == body["name"]);
+    if fleet.as_array().into_iter().flatten().any(made) { Err(answer.wrong("no workspace of it")) } else { Ok(()) }
 }
 
 async fn a_workspace_has_a_name(server: &Server) -> Result<(), Verdict> {
@@ -42,6 +49,12 @@ async fn a_workspace_has_a_name(server: &Server) -> Result<(), Verdict> {
 async fn a_workspace_has_a_tier(server: &Server) -> Result<(), Verdict> {
     for tier in [-1, 5] {
         refused(server, &json!({"tier": tier}), "invalid workspace fields").await?;
+    }
+    for (said, expected) in
+        [(Value::Null, 3), (json!({"tier": 0}), 3), (json!({"tier": 1}), 1), (json!({"tier": 4}), 4)]
+    {
+        let workspace = server.external("conformance tier", &said).await?;
+        server.get(&format!("/workspaces/{}", workspace.id)).await?.has(200, &json!({"tier": expected}))?;
     }
     Ok(())
 }
@@ -63,7 +76,7 @@ async fn text_of_a_new_workspace_has_rules(server: &Server) -> Result<(), Verdic
 }
 
 async fn a_parent_is_there(server: &Server) -> Result<(), Verdict> {
-    refused(server, &json!({"parent_id": crate::http::unknown_id()?}), "parent workspace not found").await
+    refused(server, &json!({"parent_id": unknown_id()?}), "parent workspace not found").await
 }
 
 async fn a_mode_is_one_of_two(server: &Server) -> Result<(), Verdict> {

@@ -22,10 +22,10 @@ cases! {
     Core, "R-EVENTS-9", an_id_that_is_none_has_no_log: "The log of an id that is no UUID is answered 400";
     Core, "R-EVENTS-10", a_nul_suppresses_no_event: "A NUL in a card keeps no event out of the log";
     Core, "R-EVENTS-11", an_unpaired_surrogate_is_refused: "A body with an unpaired surrogate is answered 400";
-    Core, "R-STREAM-1", a_stream_needs_a_token_of_its_workspace:
+    Extended(Feature::Streams), "R-STREAM-1", a_stream_needs_a_token_of_its_workspace:
         "The stream of a workspace is not opened for a wrong token or that of another";
-    Core, "R-STREAM-2", an_unknown_workspace_has_no_stream: "An unknown or removed workspace has no stream";
-    Core, "R-STREAM-3", an_id_that_is_none_has_no_stream: "The stream of an id that is no UUID is answered 400";
+    Extended(Feature::Streams), "R-STREAM-2", an_unknown_workspace_has_no_stream: "An unknown or removed workspace has no stream";
+    Extended(Feature::Streams), "R-STREAM-3", an_id_that_is_none_has_no_stream: "The stream of an id that is no UUID is answered 400";
     Core, "R-WS-1", the_feed_needs_a_token: "The feed is not opened for a wrong token";
     Core, "R-WS-2", the_feed_of_an_agent_needs_its_own_token:
         "The feed of an agent is not opened for the token of another, nor without one";

@@ -30,6 +30,9 @@ cases! {
         "A listener that comes again hears first what it missed";
     Extended(Feature::Streams), "R-STREAM-8", a_stream_ends_with_its_workspace:
         "A stream tells that its workspace was removed, and ends";
+    Extended(Feature::Activity), "R-WS-12", words_to_the_user_are_told: "What an agent says to its user is told to listeners";
+    Extended(Feature::Activity), "R-WS-13", rows_of_the_log_are_told: "A row of the activity log is told to listeners";
+    Extended(Feature::Delegation), "R-WS-14", delegations_are_told: "A delegation is told to listeners, and kept in the log of events";
 }
 
 async fn beat(server: &Server, agent: &Workspace) -> Result<Answer, Verdict> {
@@ -124,7 +127,11 @@ async fn listeners_say_little(server: &Server) -> Result<(), Verdict> {
     beat(server, &agent).await?.json(200)?;
     feed.event_of("WORKSPACE_ONLINE", agent.id).await?;
     feed.say(&"x".repeat(5000)).await;
-    feed.close_code().await.map(drop)
+    // Broken off, or closed with 1009, whichever comes through.
+    match feed.close_code().await? {
+        None | Some(1009) => Ok(()),
+        code => Err(wrong("the close code 1009", code)),
+    }
 }
 
 async fn both_sides_ping(server: &Server) -> Result<(), Verdict> {
@@ -249,4 +256,41 @@ async fn a_stream_ends_with_its_workspace(server: &Server) -> Result<(), Verdict
         None => Ok(()),
         event => Err(wrong("the end", event)),
     }
+}
+
+async fn words_to_the_user_are_told(server: &Server) -> Result<(), Verdict> {
+    let agent = server.external("conformance speaks", &Value::Null).await?;
+    let mut feed = server.call(Method::GET, "/ws").admin().feed().await?;
+    let call = server.call(Method::POST, &format!("/workspaces/{}/notify", agent.id)).bearer(&agent.token);
+    call.json(&json!({"message": "done"})).send().await?.json(200)?;
+    let told = feed.event_of("AGENT_MESSAGE", agent.id).await?;
+    let expected = told["payload"]["message"] == "done" && told["payload"]["name"] == "conformance speaks";
+    if expected { Ok(()) } else { Err(wrong("the message and who says it", told)) }
+}
+
+async fn rows_of_the_log_are_told(server: &Server) -> Result<(), Verdict> {
+    let agent = server.external("conformance reports", &Value::Null).await?;
+    let mut feed = server.call(Method::GET, "/ws").admin().feed().await?;
+    let call = server.call(Method::POST, &format!("/workspaces/{}/activity", agent.id)).bearer(&agent.token);
+    call.json(&json!({"activity_type": "agent_log", "summary": "one step"})).send().await?.json(200)?;
+    let told = feed.event_of("ACTIVITY_LOGGED", agent.id).await?;
+    let payload = &told["payload"];
+    let expected =
+        payload["activity_type"] == "agent_log" && payload["summary"] == "one step" && payload["status"] == "ok";
+    if expected { Ok(()) } else { Err(wrong("the row that was written", told)) }
+}
+
+async fn delegations_are_told(server: &Server) -> Result<(), Verdict> {
+    let from = server.member("conformance gives", &Value::Null).await?;
+    let to = server.member("conformance takes", &Value::Null).await?;
+    let mut feed = server.call(Method::GET, "/ws").admin().feed().await?;
+    let call = server.call(Method::POST, &format!("/workspaces/{}/delegate", from.id)).bearer(&from.token);
+    let given = call.json(&json!({"target_id": to.id, "task": "count"})).send().await?.json(202)?;
+    let told = feed.event_of("DELEGATION_SENT", from.id).await?;
+    let payload = &told["payload"];
+    if payload["delegation_id"] != given["delegation_id"] || payload["target_id"] != json!(to.id) {
+        return Err(wrong("the delegation and whom it is for", told));
+    }
+    let kept = server.get_as_admin(&format!("/events/{}?type=DELEGATION_SENT", from.id)).await?;
+    if kept.json(200)?[0]["payload"] == *payload { Ok(()) } else { Err(kept.wrong("the same in the log")) }
 }

@@ -24,12 +24,12 @@ cases! {
     Extended(Feature::Mcp), "R-MCP-12", peers_are_listed: "Peers are listed as JSON";
     Extended(Feature::Mcp), "R-MCP-13", a_task_needs_a_target_and_a_text: "A task without a target or a text is refused";
     Extended(Feature::Mcp), "R-MCP-14", tools_give_strangers_no_tasks: "A workspace that may not be talked to is given no task";
-    Extended(Feature::Mcp), "R-MCP-15", a_task_for_one_who_polls_is_kept: "A task for an agent that asks for its messages is kept, which is no failure";
-    Extended(Feature::Mcp), "R-MCP-16", a_dispatched_task_is_a_delegation: "A dispatched task is among the delegations, and its status is known";
+    Joint(Feature::Mcp, Feature::Activity), "R-MCP-15", a_task_for_one_who_polls_is_kept: "A task for an agent that asks for its messages is kept, which is no failure";
+    Joint(Feature::Mcp, Feature::Delegation), "R-MCP-16", a_dispatched_task_is_a_delegation: "A dispatched task is among the delegations, and its status is known";
     Extended(Feature::Mcp), "R-MCP-17", an_unknown_task_is_not_found: "A task that was never given is not_found, with a note";
-    Extended(Feature::Mcp), "R-MCP-18", a_tool_keeps_a_memory: "A memory is kept in the namespace general, without secrets, and found again";
+    Joint(Feature::Mcp, Feature::Memory), "R-MCP-18", a_tool_keeps_a_memory: "A memory is kept in the namespace general, without secrets, and found again";
     Extended(Feature::Mcp), "R-MCP-19", nothing_global_is_kept: "A memory for everyone is neither kept nor looked for";
-    Extended(Feature::Mcp), "R-MCP-20", a_root_finds_what_its_team_keeps: "A root finds what those it leads keep for the team";
+    Joint(Feature::Mcp, Feature::Memory), "R-MCP-20", a_root_finds_what_its_team_keeps: "A root finds what those it leads keep for the team";
     Extended(Feature::Mcp), "R-MCP-21", the_stream_needs_a_token_and_a_workspace: "The stream is not opened without a token, nor for an unknown workspace";
     Extended(Feature::Mcp), "R-MCP-22", streamable_clients_are_served: "A client of streamable HTTP is answered in the revision that it asks for";
     Extended(Feature::Mcp), "R-MCP-23", streamable_clients_read_failures: "A client of streamable HTTP reads of a failed tool in its result";
@@ -143,7 +143,11 @@ async fn an_unknown_method_is_told(server: &Server) -> Result<(), Verdict> {
 async fn wrong_params_are_told(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
     for params in [json!([]), json!({}), json!({"name": 5}), json!({"name": "list_peers", "arguments": "none"})] {
-        fails(&ask(server, &own, "tools/call", params).await?, -32602, "")?;
+        let answer = ask(server, &own, "tools/call", params).await?;
+        fails(&answer, -32602, "")?;
+        if answer.json(200)?["error"]["message"].as_str().is_none_or(str::is_empty) {
+            return Err(answer.wrong("a message"));
+        }
     }
     Ok(())
 }
@@ -180,7 +184,23 @@ async fn a_token_is_metered(server: &Server) -> Result<(), Verdict> {
             return Err(answer.wrong(&format!("a limit of 120 with {remaining} remaining")));
         }
     }
-    Ok(())
+    // The other route counts as well, and after the last there is no more.
+    let path = format!("/workspaces/{}/mcp/stream", own.id);
+    let opened = server.call(Method::GET, &path).bearer(&own.token).open().await?;
+    if opened.headers().get("x-ratelimit-remaining").and_then(|left| left.to_str().ok()) != Some("117") {
+        return Err(Verdict::Failed(format!("expected 117 remaining after the stream, got {:?}", opened.headers())));
+    }
+    drop(opened);
+    for _ in 0..117 {
+        post(server, &own, &ping).await?.json(200)?;
+    }
+    let path = format!("/workspaces/{}/mcp", own.id);
+    let refused = server.call(Method::POST, &path).bearer(&own.token).json(&ping).open().await?;
+    if refused.status().as_u16() == 429 {
+        Ok(())
+    } else {
+        Err(Verdict::Failed(format!("expected 429 for the 121st call of a minute, got {}", refused.status())))
+    }
 }
 
 async fn a_workspace_learns_of_itself(server: &Server) -> Result<(), Verdict> {

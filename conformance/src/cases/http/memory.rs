@@ -1,5 +1,7 @@
 //! What agents remember.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -32,9 +34,14 @@ cases! {
     Extended(Feature::Memory), "R-MEMORY-9", an_odd_limit_is_ignored: "A limit out of its range is no error";
     Extended(Feature::Memory), "R-MEMORY-10", memories_are_exported: "The operator is given every memory with the name of its workspace";
     Extended(Feature::Memory), "R-MEMORY-11", memories_are_imported_once: "Memories are brought in once, and skipped after that";
-    Extended(Feature::Memory), "R-SEARCH-2", a_search_finds_memories: "A search of a session finds its memories, those from the start among them";
+    Joint(Feature::Activity, Feature::Memory), "R-SEARCH-2", a_search_finds_memories: "A search of a session finds its memories, those from the start among them";
     Extended(Feature::Memory), "R-MEMORY-12", only_operators_carry_memories: "Export and import are closed to workspaces";
 }
+
+/// How long after its end of one second a value may still be there.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+const POLL: Duration = Duration::from_millis(100);
 
 async fn get(server: &Server, of: &Workspace, path: &str) -> Result<Answer, Verdict> {
     server.call(Method::GET, &format!("/workspaces/{}/{path}", of.id)).bearer(&of.token).send().await
@@ -145,14 +152,31 @@ async fn a_time_to_live_is_a_time(server: &Server) -> Result<(), Verdict> {
 
 async fn a_write_clears_the_end(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
-    post(server, &own, "memory", &json!({"key": "k", "value": 1, "ttl_seconds": 600})).await?.json(200)?;
+    for (key, seconds) in [("k", 600), ("ends", 1), ("kept", 1)] {
+        post(server, &own, "memory", &json!({"key": key, "value": 1, "ttl_seconds": seconds})).await?.json(200)?;
+    }
     let read = get(server, &own, "memory/k").await?;
     if !read.json(200)?["expires_at"].is_string() {
         return Err(read.wrong("expires_at"));
     }
-    post(server, &own, "memory", &json!({"key": "k", "value": 1})).await?.json(200)?;
-    let read = get(server, &own, "memory/k").await?;
-    if read.json(200)?.get("expires_at").is_none() { Ok(()) } else { Err(read.wrong("no expires_at")) }
+    for key in ["k", "kept"] {
+        post(server, &own, "memory", &json!({"key": key, "value": 1})).await?.json(200)?;
+        let read = get(server, &own, &format!("memory/{key}")).await?;
+        if read.json(200)?.get("expires_at").is_some() {
+            return Err(read.wrong("no expires_at"));
+        }
+    }
+    // What has an end comes to it, and what has none any more does not.
+    let began = Instant::now();
+    loop {
+        let ended = get(server, &own, "memory/ends").await?;
+        match ended.status() {
+            404 => break,
+            _ if began.elapsed() > ENDS_WITHIN => return Err(ended.wrong("404, since its time is over")),
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
+    get(server, &own, "memory/kept").await?.json(200).map(drop)
 }
 
 async fn deleting_a_value_succeeds(server: &Server) -> Result<(), Verdict> {
@@ -216,6 +240,14 @@ async fn a_team_shares_memories(server: &Server) -> Result<(), Verdict> {
     if list.as_array().map(Vec::len) != Some(1) || list[0]["content"] != "ours" {
         return Err(found.wrong("the memory of the team, and no other"));
     }
+    let sibling = server.external("conformance sibling", &json!({"parent_id": root.id})).await?;
+    for member in [&sibling, &child] {
+        let found = get(server, member, "memories?scope=TEAM").await?;
+        let list = found.json(200)?;
+        if list.as_array().map(Vec::len) != Some(1) || list[0]["content"] != "ours" {
+            return Err(found.wrong("the memory of the team, and no other"));
+        }
+    }
     get(server, &stranger, "memories?scope=TEAM").await?.is(200, &json!([]))?;
     get(server, &root, "memories").await?.is(200, &json!([]))
 }
@@ -263,8 +295,14 @@ async fn a_memory_is_forgotten_by_its_owner(server: &Server) -> Result<(), Verdi
 
 async fn an_odd_limit_is_ignored(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
-    for limit in ["0", "-1", "51", "many"] {
-        get(server, &own, &format!("memories?limit={limit}")).await?.is(200, &json!([]))?;
+    for content in ["one", "two"] {
+        post(server, &own, "memories", &json!({"content": content, "scope": "LOCAL"})).await?.json(201)?;
+    }
+    for (limit, expected) in [("0", 2), ("-1", 2), ("51", 2), ("many", 2), ("1", 1)] {
+        let found = get(server, &own, &format!("memories?limit={limit}")).await?;
+        if found.json(200)?.as_array().map(Vec::len) != Some(expected) {
+            return Err(found.wrong(&format!("{expected} memories")));
+        }
     }
     Ok(())
 }

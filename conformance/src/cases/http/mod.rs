@@ -16,6 +16,7 @@ mod mcp;
 mod memory;
 mod older;
 mod operations;
+mod organisation;
 mod records;
 mod registry;
 mod running;
@@ -29,6 +30,7 @@ use crate::{case::Case, http::Server};
 pub fn all() -> Vec<Case<Server>> {
     [
         access::cases(),
+        organisation::cases(),
         operations::cases(),
         workspaces::cases(),
         creating::cases(),
@@ -71,6 +73,29 @@ mod tests {
         let rules: BTreeSet<_> = coverage::rules(CONTRACT).into_iter().collect();
         let missing: Vec<_> = cases.symmetric_difference(&rules).collect();
         assert!(missing.is_empty(), "only in the cases or only in docs/contract.md: {missing:?}");
+    }
+
+    #[test]
+    fn every_promise_names_what_holds_it() {
+        let (_, promised) =
+            CONTRACT.split_once("\n| promise | rules | besides |\n").expect("the page has its promises");
+        let rules: BTreeSet<&str> = coverage::rules(CONTRACT).into_iter().map(|(id, _)| id).collect();
+        let rows: Vec<Vec<&str>> =
+            promised.lines().skip(1).take_while(|row| row.starts_with("| ")).map(cells).collect();
+        assert_eq!(rows.len(), PROMISES, "a promise is missing, or was added without being counted");
+        for row in rows {
+            let [promise, held, besides] = &row[..] else { panic!("{row:?} has other cells") };
+            let named: Vec<&str> = held.split(", ").filter(|rule| *rule != "–").collect();
+            assert!(named.iter().all(|rule| rules.contains(rule)), "{promise}: a rule of {named:?} is none");
+            assert!(!named.is_empty() || !besides.is_empty(), "{promise}: nothing holds it");
+        }
+    }
+
+    /// As many as the product makes.
+    const PROMISES: usize = 38;
+
+    fn cells(row: &str) -> Vec<&str> {
+        row.trim_matches('|').split('|').map(str::trim).collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     case::{Area, Verdict, cases},
-    http::{Server, unknown_id},
+    http::{Answer, Server, unknown_id},
 };
 
 cases! {
@@ -31,19 +31,27 @@ async fn health_answers(server: &Server) -> Result<(), Verdict> {
 async fn buildinfo_names_the_revision(server: &Server) -> Result<(), Verdict> {
     let answer = server.get("/buildinfo").await?;
     match answer.json(200)?["git_sha"].as_str() {
-        Some(revision) if !revision.is_empty() => Ok(()),
-        _ => Err(answer.wrong("a git_sha that is a string and not empty")),
+        Some("dev") => Ok(()),
+        Some(sha) if (7..=40).contains(&sha.len()) && sha.chars().all(|c| c.is_ascii_hexdigit()) => Ok(()),
+        _ => Err(answer.wrong("a git_sha that is `dev` or 7 to 40 hexadecimal digits")),
     }
 }
 
 async fn metrics_are_text(server: &Server) -> Result<(), Verdict> {
     let answer = server.get("/metrics").await?;
     let text = answer.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
-    if answer.status() == 200 && text && answer.body().contains("# TYPE ") {
-        Ok(())
-    } else {
-        Err(answer.wrong("metrics as text/plain"))
+    let gauge = "# TYPE molecule_websocket_connections_active gauge";
+    if answer.status() != 200 || !text || !answer.body().contains(gauge) {
+        return Err(answer.wrong("metrics as text/plain, molecule_websocket_connections_active among them"));
     }
+    // What is asked for is counted.
+    let count = |answer: &Answer| -> f64 {
+        let requests = answer.body().lines().filter(|line| line.starts_with("molecule_http_requests_total{"));
+        requests.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    server.get("/health").await?;
+    let again = server.get("/metrics").await?;
+    if count(&again) > count(&answer) { Ok(()) } else { Err(again.wrong("one more of molecule_http_requests_total")) }
 }
 
 async fn loops_come_round(server: &Server) -> Result<(), Verdict> {

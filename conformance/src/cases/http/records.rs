@@ -102,7 +102,9 @@ async fn agents_decide_nothing(server: &Server) -> Result<(), Verdict> {
 async fn a_decision_is_yes_or_no(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
     let id = ask(server, &own).await?;
-    decide(server, &own, &id, "maybe").await?.refuses(400, "decision must be 'approved' or 'denied'")
+    decide(server, &own, &id, "maybe").await?.refuses(400, "decision must be 'approved' or 'denied'")?;
+    let listed = get(server, &own, "approvals").await?;
+    if listed.json(200)?[0]["status"] == "pending" { Ok(()) } else { Err(listed.wrong("a request that waits")) }
 }
 
 async fn a_request_is_told(server: &Server) -> Result<(), Verdict> {
@@ -237,10 +239,18 @@ async fn a_schedule_is_checked(server: &Server) -> Result<(), Verdict> {
 }
 
 async fn names_of_schedules_differ(server: &Server) -> Result<(), Verdict> {
-    let own = one(server).await?;
+    let (own, other) = (one(server).await?, one(server).await?);
     schedule(server, &own).await?;
     let body = json!({"name": "yearly", "cron_expr": "0 0 29 2 *", "prompt": "x"});
-    post(server, &own, "schedules", &body).await?.json(409).map(drop)
+    let answer = post(server, &own, "schedules", &body).await?;
+    if !answer.json(409)?["error"].is_string() {
+        return Err(answer.wrong("an error"));
+    }
+    let listed = get(server, &own, "schedules").await?;
+    if listed.json(200)?.as_array().map(Vec::len) != Some(1) {
+        return Err(listed.wrong("one schedule"));
+    }
+    schedule(server, &other).await.map(drop)
 }
 
 async fn a_schedule_is_patched(server: &Server) -> Result<(), Verdict> {

@@ -39,6 +39,8 @@ cases! {
     Extended(Feature::Secrets), "R-MODEL-9", a_choice_needs_a_uuid: "A model or provider of what is no UUID is answered 400";
     Extended(Feature::Templates), "R-TEMPLATE-1", templates_are_an_array: "Templates are an array in the order of their ids";
     Extended(Feature::Templates), "R-TEMPLATE-2", templates_leave_out_what_they_lack: "A template leaves out empty lists but skills, and no member is null";
+    Extended(Feature::Templates), "R-TEMPLATE-7", providers_come_in_two_shapes: "A template has its providers by name and with what they need, text and never null";
+    Extended(Feature::Templates), "R-TEMPLATE-8", a_workspace_knows_how_long_its_runtime_takes: "A workspace says how long bringing it up may take, as a template of its runtime does";
     Extended(Feature::Templates), "R-TEMPLATE-3", templates_are_the_operators: "A workspace's token neither lists nor imports templates";
     Extended(Feature::Templates), "R-TEMPLATE-4", an_import_needs_name_and_files: "An import without name or files is answered 400";
     Extended(Feature::Templates), "R-TEMPLATE-5", an_import_has_at_most_200_files: "An import of more than 200 files is answered 400";
@@ -144,11 +146,7 @@ async fn refused(server: &Server, bodies: &[Value], status: u16, error: &str) ->
     let workspace = external(server).await?;
     for body in bodies {
         let answer = own(server, &workspace, Method::POST, "secrets", body).await?;
-        if error.is_empty() {
-            answer.json(status)?
-        } else {
-            answer.has(status, &json!({"error": error}))?
-        };
+        answer.has(status, &json!({"error": error}))?;
     }
     Ok(())
 }
@@ -166,16 +164,26 @@ async fn a_secret_needs_key_and_value(server: &Server) -> Result<(), Verdict> {
 
 async fn a_key_is_the_name_of_a_variable(server: &Server) -> Result<(), Verdict> {
     let bodies = ["A B", "A=B", "A\n", "2A", "Ä", "A-B"].map(|key| json!({"key": key, "value": "v"}));
-    refused(server, &bodies, 400, "").await
+    refused(server, &bodies, 400, "invalid secret key").await?;
+    let workspace = external(server).await?;
+    for key in ["_A1", "a"] {
+        own(server, &workspace, Method::POST, "secrets", &json!({"key": key, "value": "v"})).await?.json(200)?;
+    }
+    Ok(())
 }
 
 async fn the_names_of_the_platform_are_taken(server: &Server) -> Result<(), Verdict> {
     let names = ["WORKSPACE_ID", "PLATFORM_URL", "WORKSPACE_CONFIG_PATH", "PYTHONPATH"];
-    refused(server, &names.map(|key| json!({"key": key, "value": "v"})), 400, "").await
+    refused(server, &names.map(|key| json!({"key": key, "value": "v"})), 400, "invalid secret key").await
 }
 
 async fn a_value_has_a_limit(server: &Server) -> Result<(), Verdict> {
-    refused(server, &[json!({"key": "K", "value": "v".repeat(65_537)})], 413, "").await
+    let value = |length: usize| json!({"key": "K", "value": "v".repeat(length)});
+    let error = "the value of K is over the limit of 65536 bytes";
+    refused(server, &[value(65_537)], 413, error).await?;
+    let workspace = external(server).await?;
+    own(server, &workspace, Method::POST, "secrets", &value(65_536)).await?.json(200)?;
+    read(server, &workspace, "secrets/values").await?.has(200, &json!({"K": value(65_536)["value"]})).map(drop)
 }
 
 async fn secrets_are_for_their_own_workspace(server: &Server) -> Result<(), Verdict> {
@@ -333,18 +341,65 @@ async fn provider_of(server: &Server, model: &str) -> Result<(Workspace, Value),
     Ok((workspace, provider))
 }
 
+/// The provider of each prefix of a model.
+const PROVIDERS: &[(&str, &str)] = &[
+    ("minimax-cn", "minimax-cn"),
+    ("kimi-coding-cn", "kimi-coding-cn"),
+    ("minimax", "minimax"),
+    ("anthropic", "anthropic"),
+    ("gemini", "gemini"),
+    ("deepseek", "deepseek"),
+    ("zai", "zai"),
+    ("kimi-coding", "kimi-coding"),
+    ("alibaba", "alibaba"),
+    ("dashscope", "alibaba"),
+    ("qwen", "alibaba"),
+    ("xiaomi", "xiaomi"),
+    ("mimo", "xiaomi"),
+    ("arcee", "arcee"),
+    ("arcee-ai", "arcee"),
+    ("nvidia", "nvidia"),
+    ("nim", "nvidia"),
+    ("ollama-cloud", "ollama-cloud"),
+    ("huggingface", "huggingface"),
+    ("hf", "huggingface"),
+    ("ai-gateway", "ai-gateway"),
+    ("aigateway", "ai-gateway"),
+    ("kilocode", "kilocode"),
+    ("opencode-zen", "opencode-zen"),
+    ("opencode-go", "opencode-go"),
+    ("openrouter", "openrouter"),
+    ("custom", "custom"),
+    ("openai", "openrouter"),
+    ("nousresearch", "openrouter"),
+    ("xai", "xai"),
+    ("grok", "xai"),
+    ("bedrock", "bedrock"),
+    ("aws", "bedrock"),
+    ("tencent-tokenhub", "tencent-tokenhub"),
+    ("tencent", "tencent-tokenhub"),
+    ("gmi", "gmi"),
+    ("qwen-oauth", "qwen-oauth"),
+    ("lmstudio", "lmstudio"),
+    ("lm-studio", "lmstudio"),
+    ("minimax-oauth", "minimax-oauth"),
+    ("alibaba-coding-plan", "alibaba-coding-plan"),
+    ("google-gemini-cli", "google-gemini-cli"),
+    ("openai-codex", "openai-codex"),
+    ("copilot-acp", "copilot-acp"),
+    ("copilot", "copilot"),
+];
+
 async fn a_first_model_brings_its_provider(server: &Server) -> Result<(), Verdict> {
-    for (model, provider) in [
-        ("minimax/MiniMax-M2.7", "minimax"),
-        ("minimax-oauth/MiniMax-M2", "minimax-oauth"),
-        ("grok/grok-2", "xai"),
-        ("openrouter/anthropic/x", "openrouter"),
-        ("openai/gpt-4o", "openrouter"),
-        ("nousresearch/hermes-4-70b", "openrouter"),
-    ] {
-        let (_, found) = provider_of(server, model).await?;
-        if found != json!({"provider": provider, "source": "workspace_secrets"}) {
-            return Err(Verdict::Failed(format!("the provider of {model}: expected {provider}, got {found}")));
+    for (prefix, provider) in PROVIDERS {
+        // Only the first part counts, and what follows may be nothing.
+        for model in
+            [format!("{prefix}/Some-Model/x"), format!("{prefix}/")].iter().take(if *prefix == "xai" { 2 } else { 1 })
+        {
+            let (_, found) = provider_of(server, model).await?;
+            if found != json!({"provider": provider, "source": "workspace_secrets"}) {
+                return Err(Verdict::Failed(format!("the provider of {model}: expected {provider}, got {found}")));
+            }
         }
     }
     Ok(())
@@ -393,17 +448,25 @@ async fn a_choice_needs_a_uuid(server: &Server) -> Result<(), Verdict> {
     Ok(())
 }
 
-async fn templates_are_an_array(server: &Server) -> Result<(), Verdict> {
+/// The templates there are; a case about them cannot be tried where there is none.
+async fn templates(server: &Server) -> Result<(Answer, Vec<Value>), Verdict> {
     let answer = server.get_as_admin("/templates").await?;
-    let list = answer.json(200)?;
-    let ids: Option<Vec<&str>> = list.as_array().and_then(|list| list.iter().map(|row| row["id"].as_str()).collect());
+    match answer.json(200)? {
+        Value::Array(list) if list.is_empty() => Err(Verdict::Skipped("the server has no templates".to_owned())),
+        Value::Array(list) => Ok((answer, list)),
+        _ => Err(answer.wrong("an array")),
+    }
+}
+
+async fn templates_are_an_array(server: &Server) -> Result<(), Verdict> {
+    let (answer, list) = templates(server).await?;
+    let ids: Option<Vec<&str>> = list.iter().map(|row| row["id"].as_str()).collect();
     if ids.is_some_and(|ids| ids.is_sorted()) { Ok(()) } else { Err(answer.wrong("an array in the order of ids")) }
 }
 
 async fn templates_leave_out_what_they_lack(server: &Server) -> Result<(), Verdict> {
-    let answer = server.get_as_admin("/templates").await?;
-    let list = answer.json(200)?;
-    for row in list.as_array().into_iter().flatten() {
+    let (answer, list) = templates(server).await?;
+    for row in &list {
         let full = |name: &str| row.get(name).is_none_or(|list| list.as_array().is_some_and(|list| !list.is_empty()));
         let optional = ["models", "required_env", "providers", "provider_registry"];
         let always = ["name", "description", "runtime", "model"].iter().all(|name| row[name].is_string());
@@ -413,6 +476,38 @@ async fn templates_leave_out_what_they_lack(server: &Server) -> Result<(), Verdi
         }
     }
     Ok(())
+}
+
+async fn providers_come_in_two_shapes(server: &Server) -> Result<(), Verdict> {
+    let (answer, list) = templates(server).await?;
+    let texts = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    let based = |value: &Value| {
+        value.as_array().is_some_and(|list| list.iter().all(|provider| provider["base_url"].is_string()))
+    };
+    for row in &list {
+        if !row.get("providers").is_none_or(texts) || !row.get("provider_registry").is_none_or(based) {
+            return Err(answer.wrong("providers as texts, and a base_url that is text of each in provider_registry"));
+        }
+    }
+    Ok(())
+}
+
+async fn a_workspace_knows_how_long_its_runtime_takes(server: &Server) -> Result<(), Verdict> {
+    let (answer, list) = templates(server).await?;
+    let seconds = |row: &Value| row["provision_timeout_seconds"].as_u64().filter(|seconds| *seconds > 0);
+    let slow = list.iter().find_map(|row| Some((row["runtime"].as_str()?, seconds(row)?)));
+    let Some((runtime, seconds)) = slow else {
+        return Err(Verdict::Skipped("no template says how long its runtime takes".to_owned()));
+    };
+    let said = json!({"name": "conformance slow", "runtime": runtime, "provision_timeout_ms": seconds * 1000});
+    let created = server.post_as_admin("/workspaces", &json!({"name": "conformance slow", "runtime": runtime})).await?;
+    let id = created.json(201)?["id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(|| created.wrong("an id"))?;
+    let row = server.row(id).await?.unwrap_or_default();
+    if row["provision_timeout_ms"] == said["provision_timeout_ms"] && row["runtime"] == runtime {
+        Ok(())
+    } else {
+        Err(answer.wrong(&format!("{said} of a workspace of it, got {row}")))
+    }
 }
 
 async fn templates_are_the_operators(server: &Server) -> Result<(), Verdict> {

@@ -1,5 +1,6 @@
 //! Workspaces as clients make, read and remove them.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,8 +14,8 @@ cases! {
     Core, "R-WORKSPACE-1", unknown_workspace_is_not_found: "An id that names no workspace is answered 404";
     Core, "R-WORKSPACE-2", malformed_workspace_id_is_refused: "An id that is no UUID is answered 400";
     Core, "R-WORKSPACE-3", workspaces_are_an_array:
-        "GET /workspaces answers the operator with an array, empty where there are none";
-    Core, "R-WORKSPACE-4", a_removed_workspace_is_gone: "A removed workspace is answered 410 with what became of it";
+        "GET /workspaces shows the operator every workspace with all of its members, and none that was removed";
+    Core, "R-WORKSPACE-4", a_removed_workspace_is_gone: "A removed workspace is answered 410 with when that was, and what to do";
     Core, "R-WORKSPACE-5", a_removed_workspace_can_be_asked_for:
         "With include_removed=true a removed workspace is answered as before";
     Core, "R-WORKSPACE-6", a_parent_is_removed_on_confirmation_only:
@@ -37,8 +38,26 @@ async fn malformed_workspace_id_is_refused(server: &Server) -> Result<(), Verdic
 }
 
 async fn workspaces_are_an_array(server: &Server) -> Result<(), Verdict> {
-    let answer = server.get_as_admin("/workspaces").await?;
-    if answer.json(200)?.is_array() { Ok(()) } else { Err(answer.wrong("an array")) }
+    let workspace = server.external("conformance listed", &json!({"role": "worker"})).await?;
+    let row = server.row(workspace.id).await?;
+    let row =
+        row.ok_or_else(|| Verdict::Failed("the fleet does not show a workspace that was just made".to_owned()))?;
+    let expected = json!({
+        "name": "conformance listed", "role": "worker", "tier": 3, "status": "awaiting_agent", "runtime": "external",
+        "url": "", "parent_id": null, "agent_card": null, "active_tasks": 0, "max_concurrent_tasks": 1,
+        "last_error_rate": 0.0, "last_sample_error": "", "uptime_seconds": 0, "current_task": "", "x": 0.0, "y": 0.0,
+        "collapsed": false, "budget_limit": null, "monthly_spend": 0, "workspace_dir": null,
+    });
+    for (member, value) in expected.as_object().into_iter().flatten() {
+        if row.get(member) != Some(value) {
+            return Err(Verdict::Failed(format!("expected {member}: {value} of a workspace in the fleet, got {row}")));
+        }
+    }
+    remove(server, workspace.id).await?;
+    match server.row(workspace.id).await? {
+        None => Ok(()),
+        Some(row) => Err(Verdict::Failed(format!("the fleet shows a removed workspace: {row}"))),
+    }
 }
 
 async fn remove(server: &Server, id: impl std::fmt::Display) -> Result<(), Verdict> {
@@ -50,9 +69,18 @@ async fn a_removed_workspace_is_gone(server: &Server) -> Result<(), Verdict> {
     remove(server, workspace.id).await?;
     let answer = server.get(&format!("/workspaces/{}", workspace.id)).await?;
     let body = answer.has(410, &json!({"error": "workspace removed", "id": workspace.id}))?;
-    let when = &body["removed_at"];
-    let dated = when.is_null() || when.as_str().is_some_and(|when| when.contains('T') && !when.starts_with("0001"));
-    if dated && body["hint"].is_string() { Ok(()) } else { Err(answer.wrong("removed_at and a hint")) }
+    // By the server's own clock, where it tells.
+    let now = answer.header("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+    let now = now.map_or_else(clock, |now| now.to_utc());
+    let when = body["removed_at"].as_str().and_then(|when| DateTime::parse_from_rfc3339(when).ok());
+    let just_now = when.is_some_and(|when| (now - when.to_utc()).abs() < TimeDelta::minutes(1));
+    let hint = body["hint"].as_str().is_some_and(|hint| !hint.is_empty());
+    if just_now && hint { Ok(()) } else { Err(answer.wrong("removed_at within the last minute, and a hint")) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever looks at a server from outside has no clock but this")]
+fn clock() -> DateTime<Utc> {
+    Utc::now()
 }
 
 async fn a_removed_workspace_can_be_asked_for(server: &Server) -> Result<(), Verdict> {
@@ -67,10 +95,15 @@ async fn a_parent_is_removed_on_confirmation_only(server: &Server) -> Result<(),
     let parent = server.external("conformance parent", &Value::Null).await?;
     let child = server.external("conformance child", &json!({"parent_id": parent.id})).await?;
     let path = format!("/workspaces/{}", parent.id);
-    let asked = server.call(Method::DELETE, &path).admin().send().await?;
-    let body = asked.has(409, &json!({"status": "confirmation_required", "children_count": 1}))?;
-    if body["children"][0]["id"] != child.id.to_string() {
-        return Err(asked.wrong("the child in children"));
+    for unconfirmed in ["", "?confirm=1", "?confirm="] {
+        let asked = server.call(Method::DELETE, &format!("{path}{unconfirmed}")).admin().send().await?;
+        let body = asked.has(409, &json!({"status": "confirmation_required", "children_count": 1}))?;
+        if body["children"][0]["id"] != child.id.to_string() {
+            return Err(asked.wrong("the child in children"));
+        }
+        for id in [parent.id, child.id] {
+            server.get(&format!("/workspaces/{id}")).await?.has(200, &json!({"status": "awaiting_agent"}))?;
+        }
     }
     let removed = server.call(Method::DELETE, &format!("{path}?confirm=true")).admin().send().await?;
     removed.has(200, &json!({"status": "removed", "cascade_deleted": 1}))?;
@@ -79,8 +112,13 @@ async fn a_parent_is_removed_on_confirmation_only(server: &Server) -> Result<(),
 
 async fn an_external_workspace_has_no_restart(server: &Server) -> Result<(), Verdict> {
     let agent = server.member("conformance restart", &Value::Null).await?;
+    let before = server.kept(agent.id).await?;
     let path = format!("/workspaces/{}/restart", agent.id);
     server.post_as_admin(&path, &json!({})).await?.has(200, &json!({"status": "noop", "runtime": "external"}))?;
+    let after = server.kept(agent.id).await?;
+    if before != after {
+        return Err(Verdict::Failed(format!("the restart made of {before} this: {after}")));
+    }
     let beat = server.call(Method::POST, "/registry/heartbeat").bearer(&agent.token);
     beat.json(&json!({"workspace_id": agent.id})).send().await?.has(200, &json!({"status": "ok"})).map(drop)
 }

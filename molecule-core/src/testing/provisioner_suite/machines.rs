@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Fixture, Report,
+    Came, Fixture, Report,
     bench::{Failure, PATIENCE, POLL, Proof, ensure},
     contain,
 };
@@ -71,15 +71,23 @@ pub const CASES: &[Case] = &[
 /// Runs every case on `machines`, one after the other, each with a workspace of its own whose machines are given back
 /// afterwards.
 pub async fn run_suite(machines: &dyn ControlPlaneProvisioner, fixture: &dyn Fixture) -> Report {
+    run_suite_watched(machines, fixture, |_, _| {}).await
+}
+
+/// The same, showing each case to `watch` as soon as it was tried.
+pub async fn run_suite_watched(
+    machines: &dyn ControlPlaneProvisioner,
+    fixture: &dyn Fixture,
+    mut watch: impl FnMut(&'static str, &Came),
+) -> Report {
     let mut report = Report::default();
     for case in CASES {
         let id = WorkspaceId::from_uuid(random_uuid(&SystemEntropy));
         let bench = Bench { machines, fixture, id, given: Mutex::default() };
         let run = contain((case.run)(&bench)).await;
-        match run.and(contain(bench.give_back_all()).await) {
-            Ok(()) => report.passed.push(case.name),
-            Err(Failure(reason)) => report.failed.push((case.name, reason)),
-        }
+        let came = Came::of(run.and(contain(bench.give_back_all()).await));
+        watch(case.name, &came);
+        report.add(case.name, came);
     }
     report
 }

@@ -218,21 +218,49 @@ pub const CASES: &[Case] = &[
 /// Runs every case that `backend` claims, one after the other, each with a workspace of its own that is removed
 /// afterwards.
 pub async fn run_suite(backend: &dyn Backend, fixture: &dyn Fixture) -> Report {
+    run_suite_watched(backend, fixture, |_, _| {}).await
+}
+
+/// The same, showing each case to `watch` as soon as it was tried.
+pub async fn run_suite_watched(
+    backend: &dyn Backend,
+    fixture: &dyn Fixture,
+    mut watch: impl FnMut(&'static str, &Came),
+) -> Report {
     let capability = backend.capability();
     let mut report = Report::default();
     for case in CASES {
-        if !(case.requires)(&capability) {
-            report.unsupported.push(case.name);
-            continue;
-        }
-        let id = WorkspaceId::from_uuid(random_uuid(&SystemEntropy));
-        let run = contain((case.run)(Bench { backend, fixture, id })).await;
-        match run.and(contain(clean_up(backend, id)).await) {
-            Ok(()) => report.passed.push(case.name),
-            Err(Failure(reason)) => report.failed.push((case.name, reason)),
-        }
+        let came = if (case.requires)(&capability) {
+            let id = WorkspaceId::from_uuid(random_uuid(&SystemEntropy));
+            let run = contain((case.run)(Bench { backend, fixture, id })).await;
+            Came::of(run.and(contain(clean_up(backend, id)).await))
+        } else {
+            Came::Unsupported
+        };
+        watch(case.name, &came);
+        report.add(case.name, came);
     }
     report
+}
+
+/// What came of one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// It holds.
+    Passed,
+    /// It does not, and why.
+    Failed(String),
+    /// The backend does not claim it.
+    Unsupported,
+}
+
+impl Came {
+    fn of(proof: Proof) -> Self {
+        match proof {
+            Ok(()) => Self::Passed,
+            Err(Failure(reason)) => Self::Failed(reason),
+        }
+    }
 }
 
 /// What came of a run of the suite.
@@ -247,6 +275,14 @@ pub struct Report {
 }
 
 impl Report {
+    fn add(&mut self, name: &'static str, came: Came) {
+        match came {
+            Came::Passed => self.passed.push(name),
+            Came::Failed(reason) => self.failed.push((name, reason)),
+            Came::Unsupported => self.unsupported.push(name),
+        }
+    }
+
     /// Whether every claimed case passed, of which there must be one.
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && !self.passed.is_empty()

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::ErrorView;
+use super::{ErrorView, status_schema};
 use crate::serve::{
     error::ApiResult,
     guard::{Body, Claimed, Id, Own, Params, Presented},
@@ -30,6 +30,7 @@ pub(crate) struct PeerView {
     name: String,
     role: Option<String>,
     tier: i32,
+    #[schema(schema_with = status_schema)]
     status: &'static str,
     agent_card: Option<Value>,
     /// Empty while the agent has no address.

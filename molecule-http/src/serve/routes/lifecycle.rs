@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::ErrorView;
+use super::{ErrorView, status_schema};
 use crate::serve::{
     error::ApiResult,
     guard::{Id, Own, Params, Presented},
@@ -24,6 +24,7 @@ use crate::serve::{
 pub(crate) struct StateView {
     workspace_id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = status_schema, required = false)]
     status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     paused: Option<bool>,

@@ -30,10 +30,14 @@ cases! {
 
 async fn a_card_has_a_depth(server: &Server) -> Result<(), Verdict> {
     let own = server.external("conformance card", &Value::Null).await?;
-    let deep = (0..70).fold(json!("x"), |card, _| json!({"a": card}));
-    let body = json!({"id": own.id, "url": "", "delivery_mode": "poll", "agent_card": deep});
-    let call = server.call(Method::POST, "/registry/register").bearer(&own.token);
-    call.json(&body).send().await?.refuses(400, "invalid request body")
+    let deep = |depth| (0..depth).fold(json!("x"), |card, _| json!({"a": card}));
+    let body = |depth| json!({"id": own.id, "url": "", "delivery_mode": "poll", "agent_card": deep(depth)});
+    let register = async |depth| {
+        server.call(Method::POST, "/registry/register").bearer(&own.token).json(&body(depth)).send().await
+    };
+    register(70).await?.refuses(400, "invalid request body")?;
+    register(60).await?.json(200)?;
+    server.get(&format!("/workspaces/{}", own.id)).await?.has(200, &json!({"agent_card": deep(60)})).map(drop)
 }
 
 async fn register(server: &Server, agent: &Workspace, said: &Value) -> Result<Answer, Verdict> {
@@ -115,13 +119,19 @@ async fn a_card_is_its_own(server: &Server) -> Result<(), Verdict> {
     let one = server.member("conformance one", &Value::Null).await?;
     let other = server.member("conformance other", &Value::Null).await?;
     let answer = update_card(server, &one, &other, &json!({"name": "mine"})).await?;
-    answer.refuses(401, "invalid workspace auth token")
+    answer.refuses(401, "invalid workspace auth token")?;
+    has_card(server, &one, &json!({"name": "conformance one", "skills": []})).await
+}
+
+async fn has_card(server: &Server, agent: &Workspace, card: &Value) -> Result<(), Verdict> {
+    server.get_as_admin(&format!("/workspaces/{}", agent.id)).await?.has(200, &json!({"agent_card": card})).map(drop)
 }
 
 async fn a_card_names_no_link_local_address(server: &Server) -> Result<(), Verdict> {
-    let agent = server.external("conformance card", &Value::Null).await?;
+    let agent = server.member("conformance card", &Value::Null).await?;
     let answer = update_card(server, &agent, &agent, &json!({"url": "http://169.254.169.254/"})).await?;
-    answer.refuses(400, "workspace agent_card URL not allowed")
+    answer.refuses(400, "workspace agent_card URL not allowed")?;
+    has_card(server, &agent, &json!({"name": "conformance card", "skills": []})).await
 }
 
 async fn who_discovers_says_who_it_is(server: &Server) -> Result<(), Verdict> {

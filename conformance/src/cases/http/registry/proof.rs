@@ -63,16 +63,22 @@ async fn a_card_that_is_pushed_names_no_link_local_address(server: &Server) -> R
 }
 
 async fn nobody_beats_for_an_agent(server: &Server) -> Result<(), Verdict> {
-    let agent = server.member("conformance own", &Value::Null).await?;
+    let agent = server.external("conformance own", &Value::Null).await?;
     let answer = send(server, "/registry/heartbeat", None, &json!({"workspace_id": agent.id})).await?;
-    answer.refuses(401, "invalid workspace auth token")
+    answer.refuses(401, "invalid workspace auth token")?;
+    server.get(&format!("/workspaces/{}", agent.id)).await?.has(200, &json!({"status": "awaiting_agent"})).map(drop)
 }
 
 async fn what_passes_is_not_in_the_log(server: &Server) -> Result<(), Verdict> {
     let agent = server.member("conformance beats", &Value::Null).await?;
+    let mut feed = server.call(Method::GET, "/ws").admin().feed().await?;
     for task in ["one", "two", ""] {
         let said = json!({"workspace_id": agent.id, "current_task": task, "active_tasks": 1});
         send(server, "/registry/heartbeat", Some(&agent.token), &said).await?.has(200, &json!({"status": "ok"}))?;
+        let heard = feed.event_of("TASK_UPDATED", agent.id).await?;
+        if heard["payload"]["current_task"] != task {
+            return Err(Verdict::Failed(format!("expected the task {task:?} to be told, got {heard}")));
+        }
     }
     let answer = server.get_as_admin(&format!("/events/{}", agent.id)).await?;
     let Value::Array(log) = answer.json(200)? else { return Err(answer.wrong("an array")) };

@@ -1,0 +1,119 @@
+//! The statuses are the same ten everywhere: in the code, in both first migrations, and wherever the document of the API
+//! lists them. That the databases have what the migrations say is looked at on live ones, beside the store.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use molecule_core::workspace::Status;
+use serde_json::Value;
+
+use super::Violation;
+
+const CODE: &str = "molecule-core/src/workspace/status.rs";
+const DOCUMENT: &str = "molecule-http/openapi.json";
+
+/// Each migration, and what stands before its list.
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("molecule-core/migrations/postgres/0001_init.sql", "CREATE TYPE workspace_status AS ENUM ("),
+    ("molecule-core/migrations/sqlite/0001_init.sql", "CHECK (status IN ("),
+];
+
+/// What must list them in the document: the schema and its member.
+const LISTED: [&str; 3] = ["WorkspaceView", "PeerView", "StateView"];
+
+pub(super) fn check(root: &Path) -> Result<Vec<Violation>, String> {
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+    let statuses = Status::ALL.map(Status::as_str);
+    let mut found = Vec::new();
+    for (file, before) in MIGRATIONS {
+        found.extend(compare_list(file, &read(file), before, &statuses));
+    }
+    found.extend(compare_document(&read(DOCUMENT), &statuses));
+    Ok(found)
+}
+
+/// Where the list that follows `before` differs from `statuses`.
+fn compare_list(file: &str, text: &str, before: &str, statuses: &[&str]) -> Vec<Violation> {
+    let listed = text.split_once(before).and_then(|(_, rest)| rest.split_once(')')).map(|(list, _)| list);
+    let Some(listed) = listed else {
+        return vec![Violation::near(file, text, before, format!("no list `{before}…)` was found: restore it"))];
+    };
+    let listed: BTreeSet<&str> = listed.split(',').map(|value| value.trim().trim_matches('\'')).collect();
+    differences(file, text, before, &listed, statuses)
+}
+
+fn differences(file: &str, text: &str, near: &str, listed: &BTreeSet<&str>, statuses: &[&str]) -> Vec<Violation> {
+    let code: BTreeSet<&str> = statuses.iter().copied().collect();
+    let lacks = code.difference(listed).map(|status| format!("{status} is missing here: {CODE} has it"));
+    let more =
+        listed.difference(&code).map(|status| format!("{CODE} does not know {status}: take it out, or add it there"));
+    lacks.chain(more).map(|what| Violation::near(file, text, near, what)).collect()
+}
+
+/// Where a list of the document differs, and which must list them and does not.
+fn compare_document(text: &str, statuses: &[&str]) -> Vec<Violation> {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
+    let schemas = &document["components"]["schemas"];
+    let mut found = Vec::new();
+    for name in LISTED {
+        let near = format!("\"{name}\": {{");
+        let listed = schemas[name]["properties"]["status"]["enum"].as_array();
+        match listed {
+            None => {
+                let what =
+                    format!("{name} does not list the statuses: say `schema_with = status_schema` of its member");
+                found.push(Violation::near(DOCUMENT, text, &near, what));
+            }
+            Some(listed) => {
+                let listed = listed.iter().filter_map(Value::as_str).collect();
+                let of_schema = differences(DOCUMENT, text, &near, &listed, statuses);
+                found.extend(of_schema.into_iter().map(|violation| Violation {
+                    what: format!("{name}: {} (`make update` writes the document)", violation.what),
+                    ..violation
+                }));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(found: &[Violation]) -> Vec<String> {
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_list_that_lacks_one_or_has_one_more_is_found() {
+        let text = "CREATE TABLE x (\n    status TEXT CHECK (status IN ('one', 'two')),\n    y TEXT\n);\n";
+        let compare = |statuses: &[&str]| told(&compare_list("m.sql", text, "CHECK (status IN (", statuses));
+        assert_eq!(compare(&["one", "two"]), [""; 0]);
+        let code = "molecule-core/src/workspace/status.rs";
+        assert_eq!(compare(&["one", "two", "three"]), [format!("m.sql:2: three is missing here: {code} has it")]);
+        let more = format!("m.sql:2: {code} does not know two: take it out, or add it there");
+        assert_eq!(compare(&["one"]), [more]);
+        assert_eq!(
+            told(&compare_list("m.sql", "", "CHECK (", &["one"])),
+            ["m.sql:1: no list `CHECK (…)` was found: restore it"]
+        );
+    }
+
+    #[test]
+    fn a_schema_that_lists_others_or_none_is_found() {
+        let status = json!({"properties": {"status": {"enum": ["one", "two"]}}});
+        let schemas = json!({"WorkspaceView": status, "PeerView": status, "StateView": {"properties": {"status": {"type": "string"}}}});
+        let text = serde_json::to_string_pretty(&json!({"components": {"schemas": schemas}})).unwrap();
+        let found = told(&compare_document(&text, &["one"]));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found.iter().all(|told| told.starts_with("molecule-http/openapi.json:")), "{found:?}");
+        assert!(
+            found[0].contains("WorkspaceView: molecule-core/src/workspace/status.rs does not know two"),
+            "{found:?}"
+        );
+        assert!(found[2].contains("StateView does not list the statuses: say `schema_with"), "{found:?}");
+        assert_eq!(compare_document("", &["one"]).len(), LISTED.len(), "a document that is not there does not pass");
+    }
+}
