@@ -97,7 +97,9 @@ def test_work_is_given_to_an_agent_that_answers(open_server: Server, tmp_path: P
         row = await eventually(client, "check_task_status", '"completed"', workspace_id=worker_id, task_id=task)
         assert (row["delegation_id"], row["target_id"]) == (task, worker_id)
         assert "three and three" in json.dumps(row)
-        assert (await give("three and three"))["delegation_id"] != task, "the same task later is another"
+        again = (await give("three and three"))["delegation_id"]
+        assert again != task, "the same task later is another"
+        await eventually(client, "check_task_status", '"completed"', workspace_id=worker_id, task_id=again)
         listed = json.loads(await call(client, "check_task_status", workspace_id=worker_id, task_id=""))
         assert listed["count"] == len(listed["delegations"]) >= 2
         unknown = json.loads(await call(client, "check_task_status", workspace_id=worker_id, task_id="none"))
