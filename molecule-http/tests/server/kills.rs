@@ -131,7 +131,21 @@ impl Member {
         let (live, revoked, left) = (Vec::new(), Vec::new(), Vec::new());
         let occupied = occupied.to_owned();
         let url = server.url();
-        Self { id, token, secret: None, url, http, busy, live, revoked, occupied, left, turn: 0, wedged: false, status: None }
+        Self {
+            id,
+            token,
+            secret: None,
+            url,
+            http,
+            busy,
+            live,
+            revoked,
+            occupied,
+            left,
+            turn: 0,
+            wedged: false,
+            status: None,
+        }
     }
 
     /// Works until the server is gone.

@@ -3,7 +3,7 @@
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 use crate::server::Server;
@@ -15,7 +15,7 @@ const NOTHING: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/jso
 /// Gone with the value.
 pub(crate) struct Without {
     url: String,
-    passing: JoinHandle<()>,
+    _passing: JoinSet<()>,
 }
 
 impl Without {
@@ -24,24 +24,20 @@ impl Without {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it has an address"));
         let behind = server.url().trim_start_matches("http://").to_owned();
-        let passing = tokio::spawn(async move {
+        let mut passing = JoinSet::new();
+        passing.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (behind, words) = (behind.clone(), words.clone());
                 // Either side may go away at any time.
-                tokio::spawn(async move { pass(stream, &behind, &words).await.ok() });
+                connections.spawn(async move { pass(stream, &behind, &words).await.ok() });
             }
         });
-        Self { url, passing }
+        Self { url, _passing: passing }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-}
-
-impl Drop for Without {
-    fn drop(&mut self) {
-        self.passing.abort();
     }
 }
 
