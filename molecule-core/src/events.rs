@@ -373,7 +373,7 @@ mod tests {
                 payload: sent["payload"].clone(),
                 created_at: text("timestamp").parse().unwrap(),
             };
-            assert_eq!(event.envelope(), frame);
+            assert_eq!(Announcement::of(event).frame, frame);
         }
     }
 
