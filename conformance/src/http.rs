@@ -418,17 +418,19 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        task::JoinSet,
     };
 
     use super::*;
 
     /// A server that makes workspaces 1, 2, 3… and a secret, and does not get rid of the second; and what it was asked.
-    async fn stubborn() -> (Server, Arc<Mutex<Vec<String>>>) {
+    async fn stubborn() -> (Server, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::new(&format!("http://{}", listener.local_addr().unwrap()), Some("t".into())).unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = Arc::clone(&asked);
-        tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             let mut made = 0;
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut head = vec![0; 4096];
@@ -452,12 +454,12 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        (server, asked)
+        (server, asked, serving)
     }
 
     #[tokio::test]
     async fn tidying_goes_on_after_what_stays_and_tells_of_it() {
-        let (server, asked) = stubborn().await;
+        let (server, asked, _serving) = stubborn().await;
         for name in ["one", "two", "three", "four"] {
             server.external(name, &Value::Null).await.unwrap();
         }

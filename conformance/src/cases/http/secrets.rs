@@ -482,11 +482,13 @@ async fn providers_come_in_two_shapes(server: &Server) -> Result<(), Verdict> {
     let (answer, list) = templates(server).await?;
     let texts = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
     let based = |value: &Value| {
-        value.as_array().is_some_and(|list| list.iter().all(|provider| provider["base_url"].is_string()))
+        let whole =
+            |provider: &Value| provider["name"].is_string() && provider.get("base_url").is_none_or(Value::is_string);
+        value.as_array().is_some_and(|list| list.iter().all(whole))
     };
     for row in &list {
         if !row.get("providers").is_none_or(texts) || !row.get("provider_registry").is_none_or(based) {
-            return Err(answer.wrong("providers as texts, and a base_url that is text of each in provider_registry"));
+            return Err(answer.wrong("providers as texts, and in provider_registry a name and no base_url but text"));
         }
     }
     Ok(())
