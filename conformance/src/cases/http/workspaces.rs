@@ -25,7 +25,7 @@ cases! {
     Core, "R-WORKSPACE-9", what_is_not_there_is_removed: "What was never there, or is gone, counts as removed";
     Core, "R-WORKSPACE-10", a_purge_leaves_nothing: "A purge takes a workspace away for good, also one that was removed";
     Core, "R-WORKSPACE-11", the_time_of_removal_stays: "When a workspace was removed stays what it was";
-    Core, "R-WORKSPACE-12", nobody_is_not_restarted: "A workspace that is unknown or removed cannot be restarted or collapsed";
+    Core, "R-WORKSPACE-12", nobody_is_not_restarted: "A workspace that is unknown or removed cannot be restarted";
 }
 
 async fn unknown_workspace_is_not_found(server: &Server) -> Result<(), Verdict> {
@@ -220,10 +220,8 @@ async fn nobody_is_not_restarted(server: &Server) -> Result<(), Verdict> {
     let gone = server.external("conformance gone", &Value::Null).await?;
     remove(server, gone.id).await?;
     for id in [gone.id, unknown_id()?] {
-        for verb in ["restart", "collapse"] {
-            let answer = server.post_as_admin(&format!("/workspaces/{id}/{verb}"), &json!({})).await?;
-            answer.refuses(404, "workspace not found")?;
-        }
+        let answer = server.post_as_admin(&format!("/workspaces/{id}/restart"), &json!({})).await?;
+        answer.refuses(404, "workspace not found")?;
     }
     Ok(())
 }
