@@ -22,7 +22,7 @@ cases! {
         "A paused workspace is stopped, and comes back where it is resumed";
     Extended(Feature::Backend), "R-RUN-6", a_message_wakes_a_hibernated_workspace:
         "A message to a hibernated workspace wakes it";
-    Extended(Feature::Backend), "R-RUN-7", a_create_call_tells_what_was_made:
+    Core, "R-RUN-7", a_create_call_tells_what_was_made:
         "The answer to a create call tells the namespace and the access of the workspace";
     Extended(Feature::Backend), "R-RUN-9", a_restart_says_where_its_configuration_comes_from:
         "A restart tells where the configuration comes from, and whether the conversation is forgotten";
