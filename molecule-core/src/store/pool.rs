@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 /// How long Postgres may take over what it is asked, a connection for it included. Longer than it takes to give up on a
 /// statement by itself: this is for a network that carries nothing any more.
@@ -12,6 +12,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) async fn answered<T, E: From<sqlx::Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let late = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"));
     tokio::time::timeout(PATIENCE, asked).await.map_err(late)?
+}
+
+/// Begins a transaction, to its end whoever leaves meanwhile: the driver rolls back what it knows to have begun, and a
+/// connection that was given back in between would keep what others write on it to itself.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends by itself, and what it gives is rolled back where nobody waits for it"
+)]
+pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin().await });
+    begun.await.unwrap_or_else(|error| Err(sqlx::Error::Io(io::Error::other(error))))
 }
 
 /// A pool of connections to whichever database is configured.
@@ -45,7 +57,7 @@ macro_rules! in_transaction {
             }
             $crate::store::pool::Pool::Postgres(pool) => {
                 $crate::store::pool::answered(async {
-                    $crate::store::pool::in_transaction!(@run pool.begin(), |$tx| $body)
+                    $crate::store::pool::in_transaction!(@run $crate::store::pool::begin(pool), |$tx| $body)
                 })
                 .await
             }

@@ -49,6 +49,31 @@ cases! {
         assert_eq!(nowhere.kind(), crate::ErrorKind::NotFound);
     }
 
+    /// Whoever leaves while they write holds nobody up, and takes nothing of what others write along
+    async fn who_leaves_holds_nobody_up(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        for step in 0..100 {
+            let row = activity(new.id, "a2a_receive", step);
+            let mut writing = Box::pin(store.insert_activity(&row));
+            for _ in 0..step {
+                // Where it was done in time it is just another row.
+                if futures_util::poll!(&mut writing).is_ready() {
+                    break;
+                }
+                // As often as it takes for what came over the network to be looked at.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(writing);
+            store.touch_outbound(new.id, at(step)).await.unwrap();
+            for seen in join_all((0..4).map(|_| store.workspace(new.id))).await {
+                assert_eq!(seen.unwrap().unwrap().last_outbound_at, Some(at(step)), "what was written is seen");
+            }
+        }
+    }
+
     /// Whoever holds a delegation says that it is carried out, and whoever held it before cannot
     async fn delegations_are_held(store: Store) {
         let new = workspace();
