@@ -57,6 +57,11 @@ async fn in_memory(clock: &ManualClock) -> ControlPlane {
     replica(Store::connect("sqlite::memory:").await.unwrap(), clock)
 }
 
+async fn three(database: &str, clock: &ManualClock) -> [ControlPlane; 3] {
+    let store = async || Store::connect(database).await.unwrap();
+    [store().await, store().await, store().await].map(|store| replica(store, clock))
+}
+
 async fn external(plane: &ControlPlane, url: Option<&str>, parent_id: Option<WorkspaceId>) -> WorkspaceId {
     let request = CreateWorkspace {
         name: "e".to_owned(),
@@ -346,10 +351,7 @@ async fn old_events_are_deleted_and_how_workspaces_came_and_went_is_kept() {
 async fn of_several_replicas_one_runs_what_is_due() {
     let Some(database) = support::postgres_database().await else { return };
     let clock = ManualClock::new(noon());
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(Store::connect(database.url()).await.unwrap(), &clock));
-    }
+    let replicas = three(database.url(), &clock).await;
     let plane = &replicas[0];
     let (url, asked) = agent(r#"{"jsonrpc":"2.0","id":"1","result":{"parts":[{"text":"done"}]}}"#).await;
     let id = external(plane, Some(&url), None).await;
@@ -447,10 +449,7 @@ async fn a_schedule_without_a_next_time_is_given_one_and_one_that_cannot_be_read
 async fn of_several_replicas_one_denies_what_waited_too_long_and_the_newest_are_listed() {
     let Some(database) = support::postgres_database().await else { return };
     let clock = ManualClock::new(noon());
-    let mut replicas = Vec::new();
-    for _ in 0..3 {
-        replicas.push(replica(Store::connect(database.url()).await.unwrap(), &clock));
-    }
+    let replicas = three(database.url(), &clock).await;
     let plane = &replicas[0];
     let id = external(plane, None, None).await;
     for n in 0..52 {

@@ -130,13 +130,15 @@ impl ControlPlane {
             if notes.is_empty() {
                 return;
             }
+            let many = u64::try_from(notes.len()).unwrap_or(u64::MAX);
             // A panic over some must not keep the others from being written.
             let writing = AssertUnwindSafe(self.write_some(&notes)).catch_unwind();
             if !matches!(tokio::time::timeout(PATIENCE, writing).await, Ok(Ok(()))) {
-                tracing::error!(rows = notes.len(), "what calls left could not be kept in time, or not all of it");
+                // At most: some of them may be there.
+                self.inner.activity_lost.fetch_add(many, Ordering::Relaxed);
+                tracing::error!(rows = many, "what calls left could not be kept in time, or not all of it");
             }
             drop(places);
-            let many = u64::try_from(notes.len()).unwrap_or(u64::MAX);
             self.inner.notes.done.send_modify(|done| *done += many);
         }
     }

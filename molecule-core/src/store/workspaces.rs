@@ -429,21 +429,23 @@ impl Store {
 
     /// Says that `attempt` is still carried out. False once the backend has answered, or the try is over.
     pub(crate) async fn renew_attempt(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
-        let done = on_pool!(self.writer(), |p| sqlx::query(RENEW_ATTEMPT)
-            .bind(id)
-            .bind(Status::Provisioning)
-            .bind(attempt)
-            .bind(now)
-            .execute(p)
-            .await
-            .map(|done| done.rows_affected()))?;
-        Ok(done == 1)
+        self.note_of_attempt(RENEW_ATTEMPT, id, attempt, now).await
     }
 
     /// Notes that the backend is asked now for what `attempt` brings up: all that this needs is there. False when it is not
     /// the current one or has ended already.
     pub(crate) async fn begin_start(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
-        let done = on_pool!(self.writer(), |p| sqlx::query(BEGIN_START)
+        self.note_of_attempt(BEGIN_START, id, attempt, now).await
+    }
+
+    async fn note_of_attempt(
+        &self,
+        statement: &'static str,
+        id: WorkspaceId,
+        attempt: AttemptId,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let done = on_pool!(self.writer(), |p| sqlx::query(statement)
             .bind(id)
             .bind(Status::Provisioning)
             .bind(attempt)

@@ -264,6 +264,19 @@ async fn whatever_an_agent_does_the_caller_is_told_and_the_log_says_so() {
 #[derive(Debug)]
 struct Turned(Mutex<IpAddr>);
 
+impl Turned {
+    /// A bench for which this host is at every name, until another is.
+    async fn bench() -> (Bench, Arc<Self>) {
+        let names = Arc::new(Self(Mutex::new(Ipv4Addr::LOCALHOST.into())));
+        let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
+            .config(config())
+            .resolver(Arc::clone(&names) as Arc<dyn Resolver>)
+            .build()
+            .unwrap();
+        (Bench { control_plane, clock: ManualClock::default() }, names)
+    }
+}
+
 impl Resolver for Turned {
     fn addresses(&self, _: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(vec![SocketAddr::new(*self.0.lock().unwrap(), port)])
@@ -272,13 +285,7 @@ impl Resolver for Turned {
 
 #[tokio::test]
 async fn a_name_is_looked_up_for_each_call_and_only_what_was_checked_is_called() {
-    let names = Arc::new(Turned(Mutex::new(Ipv4Addr::LOCALHOST.into())));
-    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
-        .config(config())
-        .resolver(Arc::clone(&names) as Arc<dyn Resolver>)
-        .build()
-        .unwrap();
-    let bench = Bench { control_plane, clock: ManualClock::default() };
+    let (bench, names) = Turned::bench().await;
     let agent = Agent::start([], ok()).await;
     // No other resolver knows the name, so that whoever is called is who was found by this one.
     let url = agent.url().replace("127.0.0.1", "agent.example");

@@ -11,26 +11,31 @@ fn sweeping() -> Config {
 }
 
 /// Runs `sql` with `$1` bound to `of`.
-async fn execute(store: &Store, sql: &'static str, of: WorkspaceId) {
+/// Changes one row of the workspace `of`.
+async fn execute(store: &Store, sql: &'static str, of: WorkspaceId, with: &str) {
     let changed = match store.engine() {
         Engine::Sqlite => {
-            sqlx::query(sql).bind(of).execute(gate::sqlite(store).unwrap()).await.unwrap().rows_affected()
+            let changed = sqlx::query(sql).bind(of).bind(with).execute(gate::sqlite(store).unwrap()).await;
+            changed.unwrap().rows_affected()
         }
         Engine::Postgres => {
-            sqlx::query(sql).bind(of).execute(gate::postgres(store).unwrap()).await.unwrap().rows_affected()
+            let changed = sqlx::query(sql).bind(of).bind(with).execute(gate::postgres(store).unwrap()).await;
+            changed.unwrap().rows_affected()
         }
     };
     assert_eq!(changed, 1, "{sql}");
 }
 
-/// As if the server had died before it kept the outcome of the only delegation of `source`, which `set_back` makes what it
-/// was then.
-async fn forget_outcome(store: &Store, source: &Member, set_back: &'static str) {
-    let outcome = "DELETE FROM activity_logs WHERE workspace_id = $1 AND method = 'delegate_result'";
+/// As if the server had died before it kept the outcome of the only delegation of `source`, which had `status` then.
+async fn forget_outcome(store: &Store, source: &Member, status: &str) {
+    let outcome = "DELETE FROM activity_logs WHERE workspace_id = $1 AND method = $2";
+    execute(store, outcome, source.id, "delegate_result").await;
+    let set_back = "UPDATE activity_logs SET status = $2 WHERE workspace_id = $1";
     let claim = "INSERT INTO delegation_claims (workspace_id, delegation_id, claim, renewed_at) \
-                 SELECT workspace_id, delegation_id, id, created_at FROM activity_logs WHERE workspace_id = $1";
-    for sql in [outcome, set_back, claim] {
-        execute(store, sql, source.id).await;
+                 SELECT workspace_id, delegation_id, id, created_at FROM activity_logs \
+                 WHERE workspace_id = $1 AND status = $2";
+    for sql in [set_back, claim] {
+        execute(store, sql, source.id, status).await;
     }
 }
 
@@ -86,7 +91,7 @@ async fn a_task_that_was_answered_before_its_server_died_is_completed() {
         bench.newest(&target, 1).await;
 
         // As if the server had died before it kept the outcome.
-        forget_outcome(&store, &source, "UPDATE activity_logs SET status = 'dispatched' WHERE workspace_id = $1").await;
+        forget_outcome(&store, &source, "dispatched").await;
         bench.clock.advance(LEASE);
         bench.control_plane.start();
         let rows = bench.until_delegation(&source, "completed").await;
@@ -106,8 +111,9 @@ async fn a_task_that_was_not_sent_before_its_server_died_is_sent() {
         bench.control_plane.delegate(source.id, task(&target, "count", None)).await.unwrap();
         bench.until_delegation(&source, "queued").await;
         // As if the server had died before all of that.
-        forget_outcome(&store, &source, "UPDATE activity_logs SET status = 'pending' WHERE workspace_id = $1").await;
-        execute(&store, "DELETE FROM a2a_queue WHERE workspace_id = $1", target.id).await;
+        forget_outcome(&store, &source, "pending").await;
+        execute(&store, "DELETE FROM a2a_queue WHERE workspace_id = $1 AND method = $2", target.id, "message/send")
+            .await;
         bench.clock.advance(LEASE);
         bench.control_plane.start();
         let rows = bench.until_delegation(&source, "completed").await;

@@ -274,13 +274,7 @@ async fn what_is_old_is_forgotten() {
 
 #[tokio::test]
 async fn files_go_to_no_address_that_may_not_be_called() {
-    let names = Arc::new(Turned(Mutex::new(Ipv4Addr::LOCALHOST.into())));
-    let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
-        .config(config())
-        .resolver(Arc::clone(&names) as Arc<dyn Resolver>)
-        .build()
-        .unwrap();
-    let bench = Bench { control_plane, clock: ManualClock::default() };
+    let (bench, names) = Turned::bench().await;
     let target = bench.member("target", Some("http://agent.example:1/".to_owned())).await;
     // Nobody listens; then somebody who must not be asked.
     for address in ["127.0.0.1", "169.254.169.254"] {

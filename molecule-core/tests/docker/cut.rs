@@ -1,10 +1,10 @@
 //! An engine that goes away in the middle of something, and comes back: the row tells the truth meanwhile, and nothing is
 //! left over afterwards.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use molecule_core::{
-    ControlPlane, ErrorKind,
+    ControlPlane, Error, ErrorKind,
     config::Config,
     id::WorkspaceId,
     provisioner::{Workload, WorkloadInspector, docker::DockerProvisioner},
@@ -61,11 +61,38 @@ impl Cut {
         assert_eq!(self.backend.observe(id).await.unwrap(), Workload::Running);
     }
 
-    /// Restarts what failed, and then removes it: exactly one container, and then nothing.
-    async fn mend(mut self, bench: &Bench, id: WorkspaceId) {
+    /// Goes away while `asking` has a container removed, before it does so or, where what it said is `lost`, after. What is
+    /// told of that.
+    async fn goes_while_it_stops<T, F>(&mut self, lost: bool, asking: impl FnOnce(ControlPlane) -> F) -> Error
+    where
+        T: fmt::Debug + Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let step = "DELETE /containers/";
+        if lost {
+            self.proxy.lose(Some(step));
+        } else {
+            self.proxy.hold(step);
+        }
+        let mut asked = JoinSet::new();
+        asked.spawn(asking(self.control_plane.clone()));
+        eventually(step, async || self.proxy.lost() > 0 || (!lost && self.proxy.asked(step) > 0)).await;
+        self.proxy.close().await;
+        let error = asked.join_next().await.unwrap().unwrap().unwrap_err();
+        assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
+        error
+    }
+
+    /// The engine is back.
+    fn comes_back(&mut self) {
         self.proxy.release();
         self.proxy.lose(None);
         self.proxy.open();
+    }
+
+    /// Restarts what failed, and then removes it: exactly one container, and then nothing.
+    async fn mend(mut self, bench: &Bench, id: WorkspaceId) {
+        self.comes_back();
         self.control_plane.restart(id, false).await.unwrap();
         self.comes_up(id).await;
         let containers = bench.traces(id).await.iter().filter(|name| name.starts_with('/')).count();
@@ -144,26 +171,13 @@ async fn an_engine_that_stops_in_the_middle_of_a_stop_is_asked_again_by_the_swee
             let mut cut = Cut::new(&bench).await;
             let id = cut.create(&bench).await;
             cut.comes_up(id).await;
-            let step = "DELETE /containers/";
-            if lost {
-                cut.proxy.lose(Some(step));
-            } else {
-                cut.proxy.hold(step);
-            }
-            let control_plane = cut.control_plane.clone();
-            let mut deleting = JoinSet::new();
-            deleting.spawn(async move { control_plane.delete(id, false, false).await });
-            eventually(step, async || cut.proxy.lost() > 0 || (!lost && cut.proxy.asked(step) > 0)).await;
-            cut.proxy.close().await;
-            let error = deleting.join_next().await.unwrap().unwrap().unwrap_err();
+            let deleted = |plane: ControlPlane| async move { plane.delete(id, false, false).await };
+            let error = cut.goes_while_it_stops(lost, deleted).await;
             assert_eq!(error.kind(), ErrorKind::Unexpected);
-            assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
             assert_eq!(cut.row(id).await.status, Status::Removed);
             assert!(!bench.traces(id).await.is_empty(), "its volumes, at least, are still there");
 
-            cut.proxy.release();
-            cut.proxy.lose(None);
-            cut.proxy.open();
+            cut.comes_back();
             sweep(&cut.control_plane, Sweep::Orphans).await.unwrap();
             assert_eq!(bench.traces(id).await, [format!("ws-{id}-workspace")], "one sweep later");
             sweep(&cut.control_plane, Sweep::Orphans).await.unwrap();
@@ -182,25 +196,11 @@ async fn an_engine_that_stops_in_the_middle_of_a_pause_leaves_what_a_resume_repl
             let mut cut = Cut::new(&bench).await;
             let id = cut.create(&bench).await;
             cut.comes_up(id).await;
-            let step = "DELETE /containers/";
-            if lost {
-                cut.proxy.lose(Some(step));
-            } else {
-                cut.proxy.hold(step);
-            }
-            let control_plane = cut.control_plane.clone();
-            let mut pausing = JoinSet::new();
-            pausing.spawn(async move { control_plane.pause(id).await });
-            eventually(step, async || cut.proxy.lost() > 0 || (!lost && cut.proxy.asked(step) > 0)).await;
-            cut.proxy.close().await;
-            let error = pausing.join_next().await.unwrap().unwrap().unwrap_err();
-            assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
+            cut.goes_while_it_stops(lost, |plane| async move { plane.pause(id).await }).await;
             let row = cut.row(id).await;
             assert_eq!((row.status, row.url.as_str()), (Status::Paused, ""));
 
-            cut.proxy.release();
-            cut.proxy.lose(None);
-            cut.proxy.open();
+            cut.comes_back();
             cut.control_plane.resume(id).await.unwrap();
             cut.comes_up(id).await;
             cut.mend(&bench, id).await;

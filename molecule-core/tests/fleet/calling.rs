@@ -9,6 +9,7 @@ use molecule_core::{
     activity::ActivityQuery,
     config::Config,
     delegation::Delegate,
+    id::WorkspaceId,
     net::Policy,
     provisioner::{Capability, LocalProvisioner},
     registry::Heartbeat,
@@ -20,6 +21,12 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::fleet::{Fleet, PATIENCE};
+
+/// A message of the operator.
+fn greeting(target: WorkspaceId) -> Call {
+    let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
+    Call { target, sender: Sender::Operator, body, protocol: None, deadline: None }
+}
 
 #[tokio::test]
 async fn a_deadline_beyond_all_reckoning_is_none() {
@@ -91,9 +98,7 @@ async fn a_caller_that_leaves_wakes_the_agent_all_the_same() {
     fleet.until(id, Status::Hibernated).await;
     let mut steps = 1;
     while fleet.row(id).await.status == Status::Hibernated {
-        let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
-        let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
-        let mut call = Box::pin(fleet.control_plane.call(call));
+        let mut call = Box::pin(fleet.control_plane.call(greeting(id)));
         for _ in 0..steps {
             if futures_util::poll!(&mut call).is_ready() {
                 break;
@@ -116,9 +121,7 @@ async fn calling_a_dead_workload_brings_it_up_again() {
     let id = fleet.create("a").await;
     fleet.come_online(id).await;
     fleet.backend.end(id, None);
-    let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
-    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
-    let error = fleet.control_plane.call(call).await.unwrap_err();
+    let error = fleet.control_plane.call(greeting(id)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.members().iter().any(|(name, value)| *name == "restarting" && value == true), "{error:?}");
     fleet.backend.called(Operation::Start, 2).await;
@@ -132,9 +135,7 @@ async fn however_many_find_a_workload_dead_it_is_brought_up_again_once() {
     let id = fleet.create("a").await;
     fleet.come_online(id).await;
     fleet.backend.end(id, None);
-    let body = Bytes::from_static(br#"{"method":"message/send","params":{"message":{"content":"hi"}}}"#);
-    let call = Call { target: id, sender: Sender::Operator, body, protocol: None, deadline: None };
-    let calls = futures_util::future::join_all((0..4).map(|_| fleet.control_plane.call(call.clone())));
+    let calls = futures_util::future::join_all((0..4).map(|_| fleet.control_plane.call(greeting(id))));
     for called in calls.await {
         assert_eq!(called.unwrap_err().kind(), ErrorKind::Unavailable);
     }
