@@ -37,7 +37,7 @@ help: ## list the targets
 
 .PHONY: run
 run: build ## start a server with a first workspace on 127.0.0.1:8080
-	@if docker version >/dev/null 2>&1; then fixtures/image/build $(BUILT)/molecule; fi
+	@if [[ $(HOST) == *linux* ]] && docker version >/dev/null 2>&1; then fixtures/image/build $(BUILT)/molecule; fi
 	@exec ./molecule serve --welcome
 
 .PHONY: build
@@ -71,7 +71,7 @@ soak: ## kill a server under load 100 times, on either database (a quarter of an
 
 # The wheel and not the sources are tested: it is what users get.
 .PHONY: wheel
-wheel: .venv/ready
+wheel: .venv/ready ## build the Python package for tests, and install it in .venv
 	@rm -rf $(WHEELS)
 	$(PYTHON_BUILD) .venv/bin/maturin build --quiet --manifest-path molecule-py/Cargo.toml \
 		--interpreter .venv/bin/python --out $(WHEELS)

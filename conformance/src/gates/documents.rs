@@ -61,6 +61,7 @@ pub(super) fn paths(root: &Path) -> Result<Vec<Violation>, String> {
     for page in pages(root)? {
         let text = fs::read_to_string(root.join(&page)).map_err(|error| format!("{}: {error}", page.display()))?;
         found.extend(dead_paths(&page, &text, |path| root.join(path).exists()));
+        found.extend(dead_anchors(&page, &text, |path| fs::read_to_string(root.join(path)).ok()));
     }
     Ok(found)
 }
@@ -79,6 +80,34 @@ fn dead_paths(page: &Path, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<Vi
         }
     }
     found
+}
+
+/// The links of a page to a heading that no page has. `read` knows paths from the root.
+fn dead_anchors(page: &Path, text: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<Violation> {
+    let folder = page.parent().unwrap_or(Path::new(""));
+    let mut found = Vec::new();
+    for (line, prose) in prose(text) {
+        for link in links(prose).filter(|link| !link.contains("://")) {
+            let Some((path, anchor)) = link.split_once('#') else { continue };
+            let target = if path.is_empty() { page.to_owned() } else { normal(&folder.join(path)) };
+            let Some(target) = read(&target) else { continue };
+            if !anchors(&target).any(|there| there == anchor) {
+                let what = format!("{link} is the anchor of no heading: correct or remove it");
+                found.push(Violation { file: page.display().to_string(), line, what });
+            }
+        }
+    }
+    found
+}
+
+/// The anchors of the headings of a page, as GitHub makes them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = prose(text).filter(|(_, line)| line.starts_with('#'));
+    headings.map(|(_, heading)| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 pub(super) fn names(sources: &[Source], root: &Path) -> Result<Vec<Violation>, String> {
@@ -216,6 +245,23 @@ mod tests {
             [
                 "docs/x.md:5: src/gone.rs leads nowhere: correct or remove it",
                 "docs/x.md:5: gone.md leads nowhere: correct or remove it",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_anchor_of_no_heading_is_found() {
+        let text = "# One page\n\n## `GET /a`, and more\n[a](#get-a-and-more) [b](b.md#its-part) [c](b.md#gone) [d](#its-part)\n";
+        let read = |path: &Path| match path.to_str() {
+            Some("docs/x.md") => Some(text.to_owned()),
+            Some("docs/b.md") => Some("# B\n```\n# gone\n```\n## Its part\n".to_owned()),
+            _ => None,
+        };
+        assert_eq!(
+            told(&dead_anchors(Path::new("docs/x.md"), text, read)),
+            [
+                "docs/x.md:4: b.md#gone is the anchor of no heading: correct or remove it",
+                "docs/x.md:4: #its-part is the anchor of no heading: correct or remove it",
             ]
         );
     }

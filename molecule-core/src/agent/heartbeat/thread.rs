@@ -36,7 +36,8 @@ impl HeartbeatLoop {
         let (stop, stopped) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let run = move || {
-            runtime.block_on(async {
+            // Each waking of what `block_on` itself waits for is a call of the system; that of a task is none.
+            let beats = runtime.spawn(async {
                 let stopped = async {
                     // Told to stop, or dropped: the same.
                     let _ = stopped.await;
@@ -50,8 +51,12 @@ impl HeartbeatLoop {
                     () = beside => {}
                 }
             });
+            let ended = runtime.block_on(beats);
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();
+            if let Err(panicked) = ended {
+                std::panic::resume_unwind(panicked.into_panic());
+            }
         };
         let thread = thread::Builder::new().name("molecule-heartbeat".into()).spawn(run).map_err(failed)?;
         Ok(Beating { stop, thread })
