@@ -210,9 +210,17 @@ mod tests {
         let pieces = recorded["stream"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
         let read: Vec<_> = pieces.map(|piece| read(piece).unwrap()).collect();
         assert_eq!(read[0], None);
-        let kinds: Vec<_> = read.iter().flatten().map(|(id, event)| (id.is_some(), event["event"].clone())).collect();
-        let expected = [(true, "WORKSPACE_ONLINE"), (true, "WORKSPACE_AWAITING_AGENT"), (false, "TASK_UPDATED")];
-        assert_eq!(kinds, expected.map(|(has_id, kind)| (has_id, Value::from(kind))));
+        let told = read
+            .iter()
+            .flatten()
+            .map(|(id, event)| (id.is_some(), event["type"].as_str(), event["timestamp"].as_i64()));
+        let expected = [
+            (true, Some("WORKSPACE_ONLINE"), Some(1_777_629_601_000)),
+            (true, Some("WORKSPACE_AWAITING_AGENT"), Some(1_777_629_600_250)),
+            (false, Some("TASK_UPDATED"), Some(1_777_629_603_000)),
+        ];
+        assert!(told.eq(expected), "{read:?}");
+        assert!(read.iter().flatten().all(|(_, event)| event["data"].is_object()), "{read:?}");
         assert!(super::read("event: x").is_err());
     }
 }

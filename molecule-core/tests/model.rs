@@ -29,7 +29,7 @@ use molecule_core::{
     events::{EventKind, Which},
     id::WorkspaceId,
     identity::Credential,
-    provisioner::{Workload, WorkloadInspector},
+    provisioner::{LocalProvisioner, Workload, WorkloadInspector},
     registry::{Heartbeat, Register},
     store::{Store, gate},
     testing::{
@@ -531,22 +531,33 @@ fn is_a_failed_stop(error: &Error) -> bool {
 enum Fault {
     /// A token is revoked that nobody asked to revoke.
     Revokes,
+    /// A token that was revoked is taken again.
+    Forgives,
     /// A workspace that was removed comes back.
     Revives,
     /// A heartbeat wakes who was paused.
     Resumes,
+    /// A beat makes the workspace of an external agent failed.
+    FailsExternal,
+    /// The workload of an external agent is asked for.
+    AsksExternal,
     /// A try fails twice.
     FailsTwice,
+    /// A try starts two workloads.
+    StartsTwice,
 }
 
 impl Fault {
-    /// What the model is sure to come to before the fault.
+    /// What the model is sure to come to before the fault. It happens within the last of them.
     fn moves(self) -> Vec<Move> {
         match self {
-            Self::Revokes => vec![Move::IssueToken(0)],
-            Self::Revives => vec![Move::Delete(1)],
-            Self::Resumes => vec![Move::Pause(0)],
-            Self::FailsTwice => vec![Move::NextStartFails(2), Move::Restart(2)],
+            Self::Revokes => vec![Move::IssueToken(0), Move::OtherReplica],
+            Self::Forgives => vec![Move::IssueToken(0), Move::RevokeToken(0, 1), Move::OtherReplica],
+            Self::Revives => vec![Move::Delete(1), Move::OtherReplica],
+            Self::Resumes => vec![Move::Pause(0), Move::IssueToken(0), Move::Beat(0, 1)],
+            Self::FailsExternal | Self::AsksExternal => vec![Move::Beat(1, 0)],
+            Self::FailsTwice => vec![Move::NextStartFails(2), Move::Restart(2), Move::OtherReplica],
+            Self::StartsTwice => vec![Move::OtherReplica],
         }
     }
 
@@ -560,8 +571,23 @@ impl Fault {
                 game.here().revoke_token(id, listed[0].id).await.unwrap();
                 return;
             }
+            Self::AsksExternal => {
+                game.backend.observe(game.members[1].0).await.unwrap();
+                return;
+            }
+            Self::StartsTwice => {
+                let mut spec = game.backend.starts().remove(0);
+                spec.files.clear();
+                game.backend.start(&spec).await.unwrap();
+                return;
+            }
+            Self::Forgives => {
+                let all = "UPDATE workspace_auth_tokens SET revoked_at = NULL WHERE workspace_id = $1";
+                row(all, 0).execute(pool).await
+            }
             Self::Revives => row("UPDATE workspaces SET status = 'online' WHERE id = $1", 1).execute(pool).await,
             Self::Resumes => row("UPDATE workspaces SET status = 'online' WHERE id = $1", 0).execute(pool).await,
+            Self::FailsExternal => row("UPDATE workspaces SET status = 'failed' WHERE id = $1", 1).execute(pool).await,
             Self::FailsTwice => {
                 let copy = "INSERT INTO structure_events (id, event_type, workspace_id, payload, created_at) \
                             SELECT randomblob(16), event_type, workspace_id, payload, created_at \
@@ -582,12 +608,13 @@ async fn game(url: &str, replicas: usize, seed: u64, fault: Option<Fault>) -> st
     let played = async {
         let planned: Vec<Move> = first.into_iter().chain(fault.into_iter().flat_map(Fault::moves)).collect();
         let sure = planned.len();
-        // What follows a fault explains nothing.
-        let nothing = fault.map(|_| Move::OtherReplica);
-        let moves = planned.into_iter().chain(nothing).chain(std::iter::repeat_with(|| any_move(&mut chance)));
+        let moves = planned.into_iter().chain(std::iter::repeat_with(|| any_move(&mut chance)));
         for (n, next) in moves.take(MOVES).enumerate() {
             let outcome = game.play(next).await;
             game.settle().await;
+            if let Some(fault) = fault.filter(|_| n + 1 == sure) {
+                fault.strikes(&game).await;
+            }
             match &outcome {
                 Ok(()) => writeln!(told, "{next:?}").unwrap(),
                 Err(error) => {
@@ -598,9 +625,6 @@ async fn game(url: &str, replicas: usize, seed: u64, fault: Option<Fault>) -> st
             game.check(Some(next)).await;
             let statuses: Vec<&str> = game.members.iter().map(|(_, member)| member.status.as_str()).collect();
             writeln!(told, "    {}", statuses.join(" ")).unwrap();
-            if let Some(fault) = fault.filter(|_| n + 1 == sure) {
-                fault.strikes(&game).await;
-            }
         }
         game.end().await;
     };
@@ -655,7 +679,8 @@ async fn whatever_happens_on_two_replicas_the_model_holds() {
 #[tokio::test]
 async fn a_seed_is_the_same_game_each_time() {
     for seed in seeds(3) {
-        let (once, again) = (alone(seed, None).await, alone(seed, None).await);
+        let once = alone(seed, None).await.unwrap_or_else(|why| panic!("{why}"));
+        let again = alone(seed, None).await.unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(once, again, "MOLECULE_TEST_SEED={seed}");
     }
 }
@@ -664,9 +689,13 @@ async fn a_seed_is_the_same_game_each_time() {
 async fn the_model_notices_what_is_wrong() {
     for (fault, why) in [
         (Fault::Revokes, "is refused that nobody revoked"),
+        (Fault::Forgives, "that was revoked is taken"),
         (Fault::Revives, "was removed and is online"),
-        (Fault::Resumes, "was paused and is online"),
+        (Fault::Resumes, "was paused, and its agent made it online"),
+        (Fault::FailsExternal, "is external and failed"),
+        (Fault::AsksExternal, "is external"),
         (Fault::FailsTwice, "a try failed although it had failed before"),
+        (Fault::StartsTwice, " tries\nMOLECULE_TEST_SEED"),
     ] {
         let told = alone(7, Some(fault)).await.expect_err("the model must notice");
         assert!(told.contains(why) && told.contains("MOLECULE_TEST_SEED=7 plays this again"), "{fault:?}: {told}");

@@ -145,3 +145,21 @@ impl Bench {
         self.control_plane.create(request).await.unwrap().workspace.id
     }
 }
+
+#[tokio::test]
+async fn files_go_to_no_address_that_may_not_be_called() {
+    let (bench, names) = Turned::bench().await;
+    let (address, door, _server) = door().await;
+    let target = bench.member("target", Some(address.replace("127.0.0.1", "agent.example"))).await;
+    let secret = bench.control_plane.inbound_secret(target.id).await.unwrap().secret;
+    door.lock().unwrap().secret = secret.expose_secret().to_owned();
+    assert_eq!(bench.control_plane.download(target.id, "/workspace/a").await.unwrap().status, 200);
+    // Another address of the same agent, which would answer.
+    *names.0.lock().unwrap() = Ipv4Addr::UNSPECIFIED.into();
+    let error = bench.control_plane.download(target.id, "/workspace/a").await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, "workspace unreachable"));
+    let door = door.lock().unwrap();
+    assert_eq!((door.taken.len(), door.refused), (1, 0));
+    drop(door);
+    bench.down().await;
+}

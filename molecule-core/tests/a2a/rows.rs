@@ -273,19 +273,6 @@ async fn what_is_old_is_forgotten() {
 }
 
 #[tokio::test]
-async fn files_go_to_no_address_that_may_not_be_called() {
-    let (bench, names) = Turned::bench().await;
-    let target = bench.member("target", Some("http://agent.example:1/".to_owned())).await;
-    // Nobody listens; then somebody who must not be asked.
-    for address in ["127.0.0.1", "169.254.169.254"] {
-        *names.0.lock().unwrap() = address.parse().unwrap();
-        let error = bench.control_plane.download(target.id, "/workspace/a").await.unwrap_err();
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, "workspace unreachable"), "{address}");
-    }
-    bench.down().await;
-}
-
-#[tokio::test]
 async fn a_beat_at_another_server_is_a_sign_of_life() {
     const IDLE: Duration = Duration::from_secs(2);
     let Some(database) = support::postgres_database().await else { return };

@@ -205,4 +205,19 @@ mod tests {
         let id: EventId = "00000000-0000-4000-8000-000000000001".parse().unwrap();
         assert!(frame(Some(id), "X", 0, "{}").starts_with(&format!("id: {id}\ndata: ")));
     }
+
+    #[test]
+    fn the_pieces_of_older_versions_are_still_what_is_sent() {
+        let recorded: Value = serde_json::from_str(include_str!("../../../../fixtures/wire/frames.json")).unwrap();
+        let pieces: Vec<_> =
+            recorded["stream"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap()).collect();
+        assert_eq!(format!("{}\n\n", pieces[0]), PING);
+        for piece in &pieces[1..] {
+            let (id, data) = piece.rsplit_once("data: ").unwrap();
+            let id = id.strip_prefix("id: ").map(|id| id.trim_end().parse().unwrap());
+            let sent: Value = serde_json::from_str(data).unwrap();
+            let (kind, timestamp) = (sent["type"].as_str().unwrap(), sent["timestamp"].as_i64().unwrap());
+            assert_eq!(frame(id, kind, timestamp, &sent["data"].to_string()), format!("{piece}\n\n"));
+        }
+    }
 }
