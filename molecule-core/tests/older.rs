@@ -110,6 +110,7 @@ fn answers_once(answer: &Answer) -> String {
         // Until the body is there, which is an object.
         while !read.ends_with(b"}") {
             let length = stream.read(&mut chunk).expect("it is asked");
+            assert!(length > 0, "it asks to the end");
             read.extend_from_slice(&chunk[..length]);
         }
         let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\n");

@@ -17,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use molecule_core::{
     ControlPlane, ErrorKind,
     activity::ActivityQuery,
+    clock::Clock,
     config::Config,
     id::WorkspaceId,
     net::Policy,
@@ -488,8 +489,15 @@ async fn ten_runs_are_under_way_at_once_and_the_others_follow() {
     plane.start();
     clock.advance(Duration::from_secs(3600));
     until("ten are asked for", async || (slow.seen().len() == 10).then_some(())).await;
-    // Many looks later the others still wait for their place.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Some looks later the others still wait for their place.
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(1));
+        let now = clock.now();
+        until("the schedules are looked at", async || {
+            plane.liveness().get("scheduler").is_some_and(|tick| tick.at == now).then_some(())
+        })
+        .await;
+    }
     assert_eq!(slow.seen().len(), 10);
     until("all ran", async || {
         go_on.notify_waiters();

@@ -89,10 +89,16 @@ class Server:
         assert answer.status_code == 200, answer.text
 
     def stop(self) -> None:
-        """Ends the server."""
+        """Ends the server, also where it has ended already."""
         self.http.close()
         self.process.terminate()
         self.process.wait(PATIENCE)
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 @contextlib.contextmanager

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import queue
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mcp import ClientSession
 
@@ -30,12 +31,14 @@ class Line:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         self.said: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.answered: queue.Queue[str] = queue.Queue()
+        assert self.process.stderr and self.process.stdout
+        for source, take in [(self.process.stderr, self.said.append), (self.process.stdout, self.answered.put)]:
+            threading.Thread(target=self._listen, args=(source, take), daemon=True).start()
 
-    def _listen(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.said.append(line)
+    def _listen(self, source: IO[str], take: Callable[[str], None]) -> None:
+        for line in source:
+            take(line)
 
     def say(self, message: object) -> None:
         assert self.process.stdin
@@ -43,8 +46,7 @@ class Line:
         self.process.stdin.flush()
 
     def hear(self) -> Any:
-        assert self.process.stdout
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self.answered.get(timeout=PATIENCE))
 
     def begin(self, revision: str = "2025-06-18") -> Any:
         """What it says of itself."""

@@ -201,19 +201,19 @@ def test_what_a_workspace_is_told_of_itself(server: Server, tmp_path: Path, comm
 
 
 def test_no_peers_are_told_as_such(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    alone = Server(tmp_path_factory.mktemp("alone"))
-    workspace = alone.create("alone")
+    with Server(tmp_path_factory.mktemp("alone")) as alone:
+        workspace = alone.create("alone")
 
-    async def test(client: ClientSession) -> None:
-        said = await call(client, "list_peers")
-        assert said == (
-            "You have no peers in the platform registry. (No parent, no children, no siblings registered.)"
-        )
-        alone.stop()
-        said = await call(client, "list_peers")
-        assert said.startswith("No peers found. The platform cannot be reached: ")
+        async def test(client: ClientSession) -> None:
+            said = await call(client, "list_peers")
+            assert said == (
+                "You have no peers in the platform registry. (No parent, no children, no siblings registered.)"
+            )
+            alone.stop()
+            said = await call(client, "list_peers")
+            assert said.startswith("No peers found. The platform cannot be reached: ")
 
-    drive(PYTHON, variables(tmp_path, **workspace), test)
+        drive(PYTHON, variables(tmp_path, **workspace), test)
 
 
 NEWEST = """
@@ -269,11 +269,10 @@ def test_an_agent_of_the_newest_protocol_alone_is_given_work(open_server: Server
 @pytest.fixture
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that runs agents itself."""
-    server = Server(tmp_path_factory.mktemp("running-server"), development=True, provisioner="process")
-    yield server
-    for workspace in server.http.get("/workspaces").json():
-        server.delete({"WORKSPACE_ID": workspace["id"]})
-    server.stop()
+    with Server(tmp_path_factory.mktemp("running-server"), development=True, provisioner="process") as server:
+        yield server
+        for workspace in server.http.get("/workspaces").json():
+            server.delete({"WORKSPACE_ID": workspace["id"]})
 
 
 def test_an_agent_that_hibernates_is_woken_by_a_task(running_server: Server, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ fn sweeping() -> Config {
     Config { queue_tick: Duration::from_millis(20), ..config() }
 }
 
-/// Runs `sql` with `$1` bound to `of`.
 /// Changes one row of the workspace `of`.
 async fn execute(store: &Store, sql: &'static str, of: WorkspaceId, with: &str) {
     let changed = match store.engine() {
