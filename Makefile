@@ -102,11 +102,19 @@ fuzz-parsers: ## look for texts that parsers read wrongly, for FUZZ_SECONDS (60)
 check: ## all that CI checks: format, lints, documents, tests, dependencies, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(MAKE) check-features
 	RUSTDOCFLAGS='-D warnings' cargo doc $(RUST) --no-deps
 	$(MAKE) test
 	$(MAKE) check-dependencies
 	$(MAKE) check-fuzzers
 	$(MAKE) check-generated
+
+# As the Python package and the conformance suite build the core: together, as the lints see it, nothing is unused.
+.PHONY: check-features
+check-features:
+	@for features in files,mcp testing,docker,process; do \
+		cargo clippy --quiet --package molecule-core --no-default-features --features $$features -- -D warnings; \
+	done
 
 # Without advisories: their database is fetched from the network each time, which CI does not have.
 .PHONY: check-dependencies

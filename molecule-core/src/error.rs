@@ -155,6 +155,7 @@ impl Error {
     }
 
     /// Whether it came from `operation`.
+    #[cfg(feature = "server")]
     pub(crate) fn is_during(&self, operation: &str) -> bool {
         self.0.operation == Some(operation)
     }

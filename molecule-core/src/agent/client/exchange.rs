@@ -68,6 +68,7 @@ impl<'a> Call<'a> {
 pub(in crate::agent) struct Silence {
     reason: String,
     /// Nothing can have reached the platform.
+    #[cfg_attr(not(feature = "mcp"), expect(dead_code, reason = "only the tools send again"))]
     pub(in crate::agent) was_not_sent: bool,
 }
 
