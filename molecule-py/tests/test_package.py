@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import importlib.resources
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -96,6 +97,13 @@ def test_every_error_of_the_core_has_a_class_and_a_code_of_its_own() -> None:
         assert code == "unexpected" or kind == "Unexpected" or code.isidentifier()
     codes = [code for _, _, code in table]
     assert len(set(codes)) == len(codes), "a kind of the core has no line in the table"
+
+
+def test_a_status_is_the_text_of_the_platform() -> None:
+    assert "awaiting_agent" == molecule.WorkspaceStatus.AWAITING_AGENT
+    assert f"{molecule.WorkspaceStatus.ONLINE}" == str(molecule.WorkspaceStatus("online")) == "online"
+    assert json.dumps({"status": molecule.WorkspaceStatus.PAUSED}) == '{"status": "paused"}'
+    assert len(molecule.WorkspaceStatus) == 10
 
 
 def run(module: str, *arguments: str, at: Path) -> None:

@@ -66,7 +66,7 @@ const GATES: &[Gate] = &[
     },
     Gate {
         name: "statuses_agree",
-        sentence: "The statuses are the same in the code, the migrations and the document of the API",
+        sentence: "The statuses are the same in the code, the migrations, the document of the API and the Python package",
         look: Look::Files(statuses::check),
     },
     Gate {

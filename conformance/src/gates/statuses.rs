@@ -1,5 +1,5 @@
-//! The statuses are the same ten everywhere: in the code, in both first migrations, and wherever the document of the API
-//! lists them. That the databases have what the migrations say is looked at on live ones, beside the store.
+//! The statuses are the same ten everywhere: in the code, in both first migrations, in the Python package, and wherever the
+//! document of the API lists them. That the databases have what the migrations say is looked at on live ones, beside the store.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,6 +10,10 @@ use super::Violation;
 
 const CODE: &str = "molecule-core/src/workspace/status.rs";
 const DOCUMENT: &str = "molecule-http/openapi.json";
+const PYTHON: &str = "molecule-py/python/molecule/_statuses.py";
+
+/// What stands before the list of the Python package.
+const CLASS: &str = "class WorkspaceStatus(";
 
 /// Each migration, and what stands before its list.
 const MIGRATIONS: [(&str, &str); 2] = [
@@ -28,6 +32,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<Violation>, String> {
         found.extend(compare_list(file, &read(file), before, &statuses));
     }
     found.extend(compare_document(&read(DOCUMENT), &statuses));
+    found.extend(compare_class(&read(PYTHON), &statuses));
     Ok(found)
 }
 
@@ -76,6 +81,27 @@ fn compare_document(text: &str, statuses: &[&str]) -> Vec<Violation> {
     found
 }
 
+/// Where the class of the Python package differs: each member is a status, by the name of it in capitals.
+fn compare_class(text: &str, statuses: &[&str]) -> Vec<Violation> {
+    let mut listed = BTreeSet::new();
+    let mut found = Vec::new();
+    let body = text.split_once(CLASS).map_or("", |(_, body)| body);
+    for line in body.lines().skip(1).take_while(|line| line.is_empty() || line.starts_with(' ')) {
+        let Some((name, value)) = line.trim().split_once(" = \"") else { continue };
+        let value = value.trim_end_matches('"');
+        let due = value.to_uppercase();
+        if name != due {
+            found.push(Violation::near(PYTHON, text, line, format!("{value} is named {name} here: name it {due}")));
+        }
+        listed.insert(value);
+    }
+    if listed.is_empty() {
+        return vec![Violation::near(PYTHON, text, CLASS, format!("no list `{CLASS}…` was found: restore it"))];
+    }
+    found.extend(differences(PYTHON, text, CLASS, &listed, statuses));
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -115,5 +141,24 @@ mod tests {
         );
         assert!(found[2].contains("StateView does not list the statuses: say `schema_with"), "{found:?}");
         assert_eq!(compare_document("", &["one"]).len(), LISTED.len(), "a document that is not there does not pass");
+    }
+
+    #[test]
+    fn a_class_that_lacks_one_has_one_more_or_misnames_one_is_found() {
+        let text = "import x\n\n\nclass WorkspaceStatus(str, Enum):\n    \"\"\"What it is.\"\"\"\n\n    ONE = \"one\"\n    \"\"\"The first.\"\"\"\n\n    \
+                    TWO = \"two_three\"\n\n    def __str__(self) -> str:\n        return self.value\n\n\nOTHER = \"four\"\n";
+        let file = "molecule-py/python/molecule/_statuses.py";
+        let misnamed = format!("{file}:10: two_three is named TWO here: name it TWO_THREE");
+        assert_eq!(told(&compare_class(text, &["one", "two_three"])), [misnamed.as_str()]);
+        let named = text.replace("TWO =", "TWO_THREE =");
+        assert_eq!(told(&compare_class(&named, &["one", "two_three"])), [""; 0]);
+        let lacking = format!("{file}:4: three is missing here: molecule-core/src/workspace/status.rs has it");
+        assert_eq!(told(&compare_class(&named, &["one", "two_three", "three"])), [lacking]);
+        let more = "molecule-core/src/workspace/status.rs does not know two_three: take it out, or add it there";
+        assert_eq!(told(&compare_class(&named, &["one"])), [format!("{file}:4: {more}")]);
+        assert_eq!(
+            told(&compare_class("", &["one"])),
+            [format!("{file}:1: no list `class WorkspaceStatus(…` was found: restore it")]
+        );
     }
 }

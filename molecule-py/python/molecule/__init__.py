@@ -29,6 +29,7 @@ from molecule._molecule import (
     save_token,
     self_source_headers,
 )
+from molecule._statuses import WorkspaceStatus
 
 __all__ = [
     "Agent",
@@ -40,6 +41,7 @@ __all__ = [
     "RateLimitedError",
     "RemovedError",
     "UnavailableError",
+    "WorkspaceStatus",
     "__version__",
     "auth_headers",
     "get_token",
