@@ -335,6 +335,40 @@ async fn a_change_for_all_brings_them_up_a_few_at_a_time() {
 }
 
 #[tokio::test]
+async fn what_is_kept_already_brings_nothing_up() {
+    let fleet = Fleet::new().await;
+    let control_plane = &fleet.control_plane;
+    let id = fleet.create(CreateWorkspace { model: Some("minimax/a".to_owned()), ..named("a") }).await;
+    fleet.started_with(1).await;
+    let same = async |model: &str| {
+        control_plane.set_model(id, model).await.unwrap();
+        let provider = control_plane.provider(id).await.unwrap().unwrap_or_default();
+        control_plane.set_provider(id, &provider).await.unwrap();
+    };
+    same("minimax/a").await;
+    control_plane.set_model(id, "grok/b").await.unwrap();
+    assert_eq!(fleet.started_with(2).await.env["LLM_PROVIDER"], "xai");
+    same("grok/b").await;
+    for (starts, own, value) in [(3, true, "1"), (4, true, "2"), (5, false, "1")] {
+        for _ in 0..3 {
+            match own {
+                true => control_plane.set_secret(id, "OWN", &value.into()).await.unwrap(),
+                false => control_plane.set_global_secret("GLOBAL", &value.into()).await.unwrap(),
+            }
+        }
+        let env = fleet.started_with(starts).await.env;
+        assert_eq!(env[if own { "OWN" } else { "GLOBAL" }], value);
+    }
+    control_plane.set_model(id, "").await.unwrap();
+    fleet.started_with(6).await;
+    same("").await;
+    // Whatever is under way comes to its end here.
+    assert!(fleet.control_plane.shut_down(PATIENCE).await);
+    assert_eq!(fleet.backend.count(Operation::Start), 6);
+    assert_eq!(control_plane.model(id).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn many_changes_at_once_are_two_cycles() {
     let fleet = Fleet::new().await;
     let id = fleet.create(named("a")).await;

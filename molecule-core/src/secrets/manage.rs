@@ -42,7 +42,7 @@ pub struct SecretInfo {
     pub scope: Scope,
     /// When it was set first.
     pub created_at: DateTime<Utc>,
-    /// When it was set last.
+    /// When its value changed last.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -72,7 +72,8 @@ impl ControlPlane {
         Ok(secrets.into_iter().map(|secret| SecretInfo::of(secret, Scope::Global)).collect())
     }
 
-    /// Keeps a secret of one workspace, in place of an earlier value, and begins to bring the workspace up anew.
+    /// Keeps a secret of one workspace, in place of an earlier value, and begins to bring the workspace up anew. A value
+    /// that is kept already changes nothing.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for what is no name or no value of a secret, [`ErrorKind::NotFound`] for an unknown
@@ -80,6 +81,12 @@ impl ControlPlane {
     pub async fn set_secret(&self, id: WorkspaceId, key: &str, value: &SecretString) -> Result<()> {
         self.existing(id).await.map_err(gone_is_not_found)?;
         let secret = self.new_secret(key, value)?;
+        let before = self.inner.store.workspace_secret(id, key).await;
+        let before = before.map_err(|error| said(error, "failed to save secret"))?;
+        if let Some(since) = self.kept_since(before, &secret, value) {
+            self.roll_out_late(vec![id], since);
+            return Ok(());
+        }
         let kept = self.inner.store.set_workspace_secret(id, &secret, self.now()).await;
         kept.map_err(|error| said(error, "failed to save secret"))?;
         self.roll_out(vec![id]);
@@ -100,12 +107,20 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Keeps a secret of every workspace, and begins to bring up anew, a few at a time, those that are given it.
+    /// Keeps a secret of every workspace, and begins to bring up anew, a few at a time, those that are given it. A value
+    /// that is kept already changes nothing.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for what is no name or no value of a secret.
     pub async fn set_global_secret(&self, key: &str, value: &SecretString) -> Result<()> {
         let secret = self.new_secret(key, value)?;
+        let before = self.inner.store.global_secrets().await;
+        let before =
+            before.map_err(|error| said(error, "failed to save secret"))?.into_iter().find(|one| one.key == key);
+        if let Some(since) = self.kept_since(before, &secret, value) {
+            self.roll_out_late(self.inner.store.workspaces_without_secret(key).await?, since);
+            return Ok(());
+        }
         let kept = self.inner.store.set_global_secret(&secret, self.now()).await;
         kept.map_err(|error| said(error, "failed to save secret"))?;
         self.roll_out_globally(key).await
@@ -158,6 +173,18 @@ impl ControlPlane {
             }
         }
         Ok((values, failed))
+    }
+
+    /// Since when the secret `before` has this value, under the same key as `new`; `None` where it does not.
+    pub(super) fn kept_since(
+        &self,
+        before: Option<Secret>,
+        new: &NewSecret,
+        value: &SecretString,
+    ) -> Option<DateTime<Utc>> {
+        let before = before.filter(|before| before.sealed.key_id == new.sealed.key_id)?;
+        let opened = self.inner.cipher.open(&before.sealed).ok()?;
+        (opened.expose_secret() == value.expose_secret()).then_some(before.updated_at)
     }
 
     /// A secret in the form in which it is kept.

@@ -63,7 +63,8 @@ impl ControlPlane {
 
     /// Chooses a model, or none where it is empty, and begins to bring the workspace up anew.
     ///
-    /// A provider that was derived from the model before follows; one that somebody chose stays.
+    /// A provider that was derived from the model before follows; one that somebody chose stays. The model that is chosen
+    /// already changes nothing.
     ///
     /// # Errors
     /// As [`ControlPlane::set_secret`].
@@ -71,6 +72,9 @@ impl ControlPlane {
         let failed = if model.is_empty() { "failed to clear model" } else { "failed to save model" };
         check_choice("model", model)?;
         let before = self.choice(id, MODEL).await?;
+        if self.is_chosen(id, MODEL, model).await.map_err(|error| said(error, failed))? {
+            return Ok(());
+        }
         let provider = self.choice(id, PROVIDER).await?;
         let follows = match follow(provider.as_deref(), before.as_deref(), model) {
             Follow::Leave => None,
@@ -83,7 +87,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Chooses a provider, or none where it is empty, and begins to bring the workspace up anew.
+    /// Chooses a provider, or none where it is empty, and begins to bring the workspace up anew. The provider that is
+    /// chosen already changes nothing.
     ///
     /// # Errors
     /// As [`ControlPlane::set_secret`].
@@ -91,6 +96,9 @@ impl ControlPlane {
         self.existing(id).await.map_err(gone_is_not_found)?;
         let failed = if provider.is_empty() { "failed to clear provider" } else { "failed to save provider" };
         check_choice("provider", provider)?;
+        if self.is_chosen(id, PROVIDER, provider).await.map_err(|error| said(error, failed))? {
+            return Ok(());
+        }
         self.keep_choices(id, &[(PROVIDER, provider)]).await.map_err(|error| said(error, failed))?;
         self.roll_out(vec![id]);
         Ok(())
@@ -104,6 +112,20 @@ impl ControlPlane {
             error.context("workspace.id", id).context("secret", key)
         })?;
         Ok(Some(opened.expose_secret().to_owned()).filter(|text| !text.is_empty()))
+    }
+
+    /// Whether to choose this changes nothing.
+    async fn is_chosen(&self, id: WorkspaceId, key: &str, choice: &str) -> Result<bool> {
+        let before = self.inner.store.workspace_secret(id, key).await?;
+        if choice.is_empty() {
+            return Ok(before.is_none());
+        }
+        let value = SecretString::from(choice);
+        let since = self.kept_since(before, &self.new_secret(key, &value)?, &value);
+        if let Some(since) = since {
+            self.roll_out_late(vec![id], since);
+        }
+        Ok(since.is_some())
     }
 
     /// Keeps choices, all or none; empty ones are deleted.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use crate::{
@@ -29,6 +30,11 @@ fn is_concerned(status: Status) -> bool {
     }
 }
 
+/// Whether a try that began then was told what is kept since `since`.
+fn was_told(began: Option<DateTime<Utc>>, since: DateTime<Utc>) -> bool {
+    began.is_some_and(|began| began >= since)
+}
+
 impl ControlPlane {
     /// Begins to bring up anew every workspace that is given the global secret `key`.
     pub(super) async fn roll_out_globally(&self, key: &str) -> Result<()> {
@@ -39,6 +45,16 @@ impl ControlPlane {
 
     /// Begins to bring up anew those of `ids` that run. That goes on after the call.
     pub(crate) fn roll_out(&self, ids: Vec<WorkspaceId>) {
+        self.roll_out_to(ids, None);
+    }
+
+    /// As [`roll_out`](Self::roll_out) for what was kept before, at `since`: only those whose try began earlier. Whoever
+    /// saves it again may have heard no answer, from a server that ended before it began to roll it out.
+    pub(super) fn roll_out_late(&self, ids: Vec<WorkspaceId>, since: DateTime<Utc>) {
+        self.roll_out_to(ids, Some(since));
+    }
+
+    fn roll_out_to(&self, ids: Vec<WorkspaceId>, since: Option<DateTime<Utc>>) {
         if matches!(self.inner.backend, Backend::None) || ids.is_empty() {
             return;
         }
@@ -47,7 +63,7 @@ impl ControlPlane {
             let each = stream::iter(ids).for_each_concurrent(AT_ONCE, |id| {
                 let this = &this;
                 async move {
-                    if let Err(error) = this.bring_up_anew(id).await {
+                    if let Err(error) = this.bring_up_anew(id, since).await {
                         tracing::error!(workspace.id = %id, error = error.detail(), "a change waits for a restart");
                     }
                     // Whoever is late keeps only its own place.
@@ -63,7 +79,13 @@ impl ControlPlane {
 
     /// Begins a new try, where there is something to bring up, and waits until nothing is asked of the backend for it any
     /// more. Of those who ask meanwhile none waits: one more try serves them all.
-    async fn bring_up_anew(&self, id: WorkspaceId) -> Result<()> {
+    async fn bring_up_anew(&self, id: WorkspaceId, since: Option<DateTime<Utc>>) -> Result<()> {
+        if let Some(since) = since {
+            let workspace = self.inner.store.workspace(id).await?;
+            if workspace.is_none_or(|workspace| was_told(workspace.provision_started_at, since)) {
+                return Ok(());
+            }
+        }
         let mut turn = self.inner.turns.take(id);
         while let Some(held) = turn {
             self.try_anew(id).await?;
@@ -103,5 +125,13 @@ mod tests {
         let concerned: Vec<&str> =
             Status::ALL.into_iter().filter(|status| is_concerned(*status)).map(Status::as_str).collect();
         assert_eq!(concerned, ["provisioning", "online", "offline", "degraded", "failed"]);
+    }
+    #[test]
+    fn what_was_saved_before_a_try_began_was_told_to_it() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        for (began, since, expected) in [(None, 5, false), (Some(4), 5, false), (Some(5), 5, true), (Some(6), 5, true)]
+        {
+            assert_eq!(was_told(began.map(at), at(since)), expected, "{began:?} {since}");
+        }
     }
 }

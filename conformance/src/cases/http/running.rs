@@ -40,6 +40,8 @@ cases! {
         "A file of the configuration is written, listed, read and deleted, and none is where one is refused";
     Joint(Feature::Backend, Feature::Delegation), "R-RUN-17", a_delegation_is_completed:
         "A task for a running agent is completed, with its reply";
+    Joint(Feature::Backend, Feature::Secrets), "R-RUN-18", what_is_kept_already_restarts_nothing:
+        "Saving the model, the provider or the secret that is kept already restarts nothing, and another one does once";
 }
 
 /// How long a workspace may take to come up; a little less than a case may.
@@ -366,6 +368,26 @@ async fn a_restart_keeps_the_choice(server: &Server) -> Result<(), Verdict> {
         server.get_as_admin(&format!("/workspaces/{id}/{name}")).await?.is(200, &kept(name, value))?;
     }
     Ok(())
+}
+
+async fn what_is_kept_already_restarts_nothing(server: &Server) -> Result<(), Verdict> {
+    let body = json!({"name": "conformance kept", "model": "grok/grok-2", "secrets": {"KEPT": "1"}});
+    let answer = server.post_as_admin("/workspaces", &body).await?;
+    let id = answer.json(201)?["id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(|| answer.wrong("an id"))?;
+    comes_online(server, id, 1).await?;
+    let put = async |path: &str, body: &Value| {
+        server.call(Method::PUT, &format!("/workspaces/{id}/{path}")).admin().json(body).send().await?.json(200)?;
+        Ok::<(), Verdict>(())
+    };
+    put("model", &json!({"model": "grok/grok-2"})).await?;
+    put("provider", &json!({"provider": "xai"})).await?;
+    put("secrets", &json!({"key": "KEPT", "value": "1"})).await?;
+    put("model", &json!({"model": "grok/grok-3"})).await?;
+    comes_online(server, id, 2).await?;
+    match count(server, id, "WORKSPACE_PROVISIONING").await? {
+        2 => Ok(()),
+        tries => Err(Verdict::Failed(format!("expected the first try and one for the other model, got {tries}"))),
+    }
 }
 
 async fn a_file_goes_in_and_comes_back(server: &Server) -> Result<(), Verdict> {
