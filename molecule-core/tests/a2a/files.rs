@@ -158,8 +158,9 @@ async fn files_go_to_no_address_that_may_not_be_called() {
     *names.0.lock().unwrap() = Ipv4Addr::UNSPECIFIED.into();
     let error = bench.control_plane.download(target.id, "/workspace/a").await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, "workspace unreachable"));
-    let door = door.lock().unwrap();
-    assert_eq!((door.taken.len(), door.refused), (1, 0));
-    drop(door);
+    {
+        let door = door.lock().unwrap();
+        assert_eq!((door.taken.len(), door.refused), (1, 0));
+    }
     bench.down().await;
 }
