@@ -6,13 +6,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use moka::future::Cache;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::random_token;
+use super::{NewToken, random_token};
 use crate::{
     clock::Entropy,
     control_plane::ControlPlane,
     error::{Error, ErrorKind, Result},
-    id::WorkspaceId,
+    id::{AttemptId, WorkspaceId},
     secrets::{Cipher, Sealed},
+    store::Credentials,
 };
 
 /// What a sealed one begins with. No token does: their alphabet has no colon.
@@ -123,12 +124,33 @@ impl ControlPlane {
     /// [`ErrorKind::NotFound`] for an unknown or removed workspace.
     pub async fn rotate_inbound_secret(&self, id: WorkspaceId) -> Result<SecretString> {
         let _turn = self.inner.secret_gates.enter(id).await;
-        let secret = random_token(&*self.inner.entropy);
-        let sealed = seal(&secret, &self.inner.cipher, &*self.inner.entropy)?;
+        let (secret, sealed) = self.new_inbound_secret()?;
         if !self.inner.store.replace_inbound_secret(id, &secret, &sealed, self.now()).await? {
             return Err(no_workspace(id));
         }
         Ok(secret)
+    }
+
+    /// Gives the workspace `id` other credentials than it has for what `attempt` starts, and gives the inbound secret. Without
+    /// a `token` its agent is given one when it registers. None, with nothing changed, where that is not the current try.
+    pub(crate) async fn renew_credentials(
+        &self,
+        id: WorkspaceId,
+        attempt: AttemptId,
+        token: Option<&NewToken>,
+    ) -> Result<Option<SecretString>> {
+        let _turn = self.inner.secret_gates.enter(id).await;
+        let (inbound_secret, sealed) = self.new_inbound_secret()?;
+        let new = Credentials { token, inbound_secret: &inbound_secret, sealed: &sealed };
+        let renewed = self.inner.store.renew_credentials(id, attempt, new, self.now()).await?;
+        Ok(renewed.then_some(inbound_secret))
+    }
+
+    /// A secret, and the same as it is kept.
+    fn new_inbound_secret(&self) -> Result<(SecretString, String)> {
+        let secret = random_token(&*self.inner.entropy);
+        let sealed = seal(&secret, &self.inner.cipher, &*self.inner.entropy)?;
+        Ok((secret, sealed))
     }
 
     /// Forgets the secret of `id`, so that it is read anew.

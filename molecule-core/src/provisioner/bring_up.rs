@@ -45,9 +45,9 @@ impl ControlPlane {
                 return Ok(false);
             }
         };
-        if !self.inner.store.begin_start(id, job.attempt, self.now()).await? {
-            tracing::info!(workspace.id = %id, attempt = %job.attempt, "superseded before it asked the backend");
-            return Ok(false);
+        // Without anything to stop first it begins with the new credentials.
+        if job.restart.is_some() && !self.inner.store.begin_start(id, job.attempt, self.now()).await? {
+            return Ok(superseded(job));
         }
         let deadline = config.provision_timeout_for(&job.workspace.runtime);
         match tokio::time::timeout(deadline, self.replace(job, workspace, ready)).await {
@@ -132,22 +132,19 @@ impl ControlPlane {
         let kept = match &self.inner.backend {
             Backend::None => return Err(no_backend()),
             Backend::Local { provisioner, .. } => {
-                // Just before the start: a start that never comes leaves the old credential alone.
-                if !self.inner.store.replace_tokens(&token).await? {
-                    return Ok(false);
-                }
-                let secret = self.rotate_inbound_secret(id).await?;
+                // Just before the start: a start that never comes leaves the old credentials alone.
+                let Some(secret) = self.renew_credentials(id, job.attempt, Some(&token)).await? else {
+                    return Ok(superseded(job));
+                };
                 spec.files.push(prepare::inbound_secret_file(&secret));
                 let url = provisioner.start(&spec).await.map_err(start_failed)?;
                 self.assign(job, url.as_deref(), None).await?
             }
             Backend::ControlPlane(provisioner) => {
-                // The token is issued by the register call that the machine makes without one.
-                if !self.inner.store.revoke_tokens(id, job.attempt, self.now()).await? {
-                    return Ok(false);
+                // The machine registers without a token, and is given one and the secret by the answer.
+                if self.renew_credentials(id, job.attempt, None).await?.is_none() {
+                    return Ok(superseded(job));
                 }
-                // The machine hears of it when it registers.
-                self.rotate_inbound_secret(id).await?;
                 self.start_machine(job, provisioner, spec).await?
             }
         };
@@ -253,6 +250,12 @@ impl ControlPlane {
             tracing::error!(workspace.id = %id, error = error.detail(), "a workload that nobody wants was left behind");
         }
     }
+}
+
+/// A try that was overtaken before it asked the backend waits for no agent.
+fn superseded(job: &Job) -> bool {
+    tracing::info!(workspace.id = %job.workspace.id, attempt = %job.attempt, "superseded before it asked the backend");
+    false
 }
 
 async fn in_time<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {

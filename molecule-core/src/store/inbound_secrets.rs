@@ -84,10 +84,15 @@ impl Store {
         if kept {
             // Whoever read the one before must not remember it now.
             self.memory.changed(id);
-            let epoch: Epoch = self.memory.epoch(id);
-            self.memory.know_inbound_secret(id, epoch, secret.clone(), fingerprint(sealed), now);
+            self.know_inbound_secret(id, secret, sealed, now);
         }
         Ok(kept)
+    }
+
+    /// Remembers the secret that is kept `sealed` from now on.
+    pub(super) fn know_inbound_secret(&self, id: WorkspaceId, secret: &SecretString, sealed: &str, now: DateTime<Utc>) {
+        let epoch: Epoch = self.memory.epoch(id);
+        self.memory.know_inbound_secret(id, epoch, secret.clone(), fingerprint(sealed), now);
     }
 
     /// Remembers a secret that is kept `sealed` already, as reading it does.

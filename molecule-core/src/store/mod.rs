@@ -73,7 +73,7 @@ pub(crate) use self::{
     schedules::{ScheduleChange, ScheduleWritten},
     secrets::{KeptSecret, NewSecret, Secret},
     sweeps::{Idle, Standing},
-    tokens::Added,
+    tokens::{Added, Credentials},
     values::NewValue,
     workspaces::{Abandoned, Kin, NewWorkspace, Registration, Supervised},
 };

@@ -1,6 +1,7 @@
 //! Workspace tokens: only their hashes are kept.
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 
 use super::{
     Store,
@@ -24,9 +25,9 @@ statements! {
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
     /// Takes the lock of the row, so that tokens of one workspace are counted and issued one at a time.
     LOCK_WORKSPACE = "UPDATE workspaces SET updated_at = updated_at WHERE id = $1 AND status <> $2";
-    /// The same, while the try is under way that it is done for.
-    LOCK_ATTEMPT = "UPDATE workspaces SET updated_at = updated_at \
-                    WHERE id = $1 AND status = $2 AND provision_attempt = $3";
+    /// The same, while the try is under way that it is done for; notes that the backend is asked now, unless it was before.
+    START_ATTEMPT = "UPDATE workspaces SET provision_asked_at = COALESCE(provision_asked_at, $4), \
+                     platform_inbound_secret = $5 WHERE id = $1 AND status = $2 AND provision_attempt = $3";
     COUNT_LIVE = "SELECT COUNT(*) FROM workspace_auth_tokens WHERE workspace_id = $1 AND revoked_at IS NULL";
     LIST_LIVE = "SELECT id, prefix, created_at, last_used_at FROM workspace_auth_tokens \
                  WHERE workspace_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3";
@@ -66,6 +67,16 @@ row! {
     }
 }
 
+/// What a start is given to prove itself and the platform by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Credentials<'a> {
+    /// The agent's token; none for an agent that is given its first when it registers.
+    pub(crate) token: Option<&'a NewToken>,
+    pub(crate) inbound_secret: &'a SecretString,
+    /// The inbound secret as it is kept.
+    pub(crate) sealed: &'a str,
+}
+
 /// What became of an additional token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Added {
@@ -103,39 +114,30 @@ macro_rules! insert_first_token {
 pub(crate) use insert_first_token;
 
 impl Store {
-    /// Keeps `token`, after revoking every live one of its workspace. False, with nothing changed, where it is for a try
-    /// that is not the current one any more: the live token is that of the next.
-    pub(crate) async fn replace_tokens(&self, token: &NewToken) -> Result<bool> {
-        self.renew_tokens(token.workspace_id, token.provision_attempt, Some(token), token.created_at).await
-    }
-
-    /// Revokes every live token of `id` for `attempt`. False, with nothing changed, where that is not the current one.
-    pub(crate) async fn revoke_tokens(&self, id: WorkspaceId, attempt: AttemptId, now: DateTime<Utc>) -> Result<bool> {
-        self.renew_tokens(id, Some(attempt), None, now).await
-    }
-
-    async fn renew_tokens(
+    /// Gives the workspace `id` other credentials for what `attempt` starts, in place of those that it has, and notes that
+    /// the backend is asked now. False, with nothing changed, where that is not the current try: the credentials are those of
+    /// the next.
+    pub(crate) async fn renew_credentials(
         &self,
         id: WorkspaceId,
-        attempt: Option<AttemptId>,
-        token: Option<&NewToken>,
+        attempt: AttemptId,
+        new: Credentials<'_>,
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let renewed = in_transaction!(self.writer(), |tx| {
-            if let Some(attempt) = attempt {
-                let locked = sqlx::query(LOCK_ATTEMPT).bind(id).bind(Status::Provisioning).bind(attempt);
-                if locked.execute(&mut *tx).await?.rows_affected() == 0 {
-                    return Ok(false);
-                }
+            let start = sqlx::query(START_ATTEMPT).bind(id).bind(Status::Provisioning).bind(attempt);
+            if start.bind(now).bind(new.sealed).execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok(false);
             }
             sqlx::query(REVOKE_ALL).bind(id).bind(now).execute(&mut *tx).await?;
-            if let Some(token) = token {
+            if let Some(token) = new.token {
                 insert_token!(tx, INSERT, token)?;
             }
             Ok(true)
         })?;
         if renewed {
             self.memory.changed(id);
+            self.know_inbound_secret(id, new.inbound_secret, new.sealed, now);
         }
         Ok(renewed)
     }

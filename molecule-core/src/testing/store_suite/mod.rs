@@ -12,7 +12,7 @@ use crate::{
     events::{Event, EventKind, Which},
     id::{AttemptId, EventId, WorkspaceId},
     identity::{self, NewToken},
-    store::{Condition, NewWorkspace, Store},
+    store::{Condition, Credentials, NewWorkspace, Store},
     workspace::{Access, DeliveryMode, Status},
 };
 
@@ -121,6 +121,12 @@ fn token(workspace_id: WorkspaceId) -> NewToken {
     let (kept, issued) = identity::issue(workspace_id, None, &SystemEntropy, at(0));
     debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
     kept
+}
+
+/// Renews the credentials of a workspace for `attempt`, with `token` among them.
+async fn renew(store: &Store, id: WorkspaceId, attempt: AttemptId, token: Option<&NewToken>) -> bool {
+    let new = Credentials { token, inbound_secret: &"s".into(), sealed: "s" };
+    store.renew_credentials(id, attempt, new, at(1)).await.unwrap()
 }
 
 fn beat(seconds: i64) -> Condition {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{StoreCase, at, beat, cases, event, insert, token, workspace};
+use super::{StoreCase, at, beat, cases, event, insert, renew, token, workspace};
 
 use crate::{
     store::{Condition, NewWorkspace, Store, suite_access as gate},
@@ -91,12 +91,13 @@ cases! {
         insert(&store, &new).await;
         store.memory().set_trusted(true);
         let token = token(new.id);
-        store.replace_tokens(&token).await.unwrap();
+        let attempt = new.provision_attempt.unwrap();
+        assert!(renew(&store, new.id, attempt, Some(&token)).await);
         assert!(store.token_owner(&token.hash, at(3)).await.unwrap().is_some());
         assert!(store.token_owner(&token.hash, at(4)).await.unwrap().is_some());
         store.save_telemetry(at(4)).await.unwrap();
         assert_eq!(gate::last_use(&store, token.id).await, Some(at(4)));
-        assert!(store.revoke_tokens(new.id, new.provision_attempt.unwrap(), at(5)).await.unwrap());
+        assert!(renew(&store, new.id, attempt, None).await);
         assert!(store.token_owner(&token.hash, at(6)).await.unwrap().is_none());
     }
 }

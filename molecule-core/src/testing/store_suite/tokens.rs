@@ -1,6 +1,6 @@
 //! Tokens of workspaces and of the organisation.
 
-use super::{StoreCase, at, attempt, cases, event, insert, token, workspace};
+use super::{StoreCase, at, attempt, cases, event, insert, renew, token, workspace};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -10,6 +10,7 @@ use crate::{
     clock::SystemEntropy,
     id::{TokenId, WorkspaceId},
     identity::{self, NewOrgToken, NewToken},
+    secrets::Cipher,
     store::{Added, NewWorkspace, Registration, Store},
     workspace::{DeliveryMode, Status},
 };
@@ -47,41 +48,44 @@ cases! {
         let (first, second) = (token(new.id), token(new.id));
         assert!(store.token_owner(&first.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
-        store.replace_tokens(&first).await.unwrap();
+        let attempt = new.provision_attempt.unwrap();
+        assert!(renew(&store, new.id, attempt, Some(&first)).await);
         let owner = store.token_owner(&first.hash, at(0)).await.unwrap().unwrap();
         assert_eq!((owner.id, owner.workspace_id), (first.id, new.id));
         assert!(store.any_live_token().await.unwrap());
-        store.replace_tokens(&second).await.unwrap();
+        assert!(renew(&store, new.id, attempt, Some(&second)).await);
         assert!(store.token_owner(&first.hash, at(0)).await.unwrap().is_none());
         assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_some());
-        assert!(store.revoke_tokens(new.id, new.provision_attempt.unwrap(), at(1)).await.unwrap());
+        assert!(renew(&store, new.id, attempt, None).await);
         assert!(store.token_owner(&second.hash, at(0)).await.unwrap().is_none());
         let third = token(new.id);
-        store.replace_tokens(&third).await.unwrap();
+        assert!(renew(&store, new.id, attempt, Some(&third)).await);
         let gone = Status::Provisioning.to(Status::Removed).unwrap();
         assert!(store.remove(&[(new.id, gone, event(new.id, 2))], None).await.unwrap());
         assert!(store.token_owner(&third.hash, at(0)).await.unwrap().is_none());
         assert!(!store.any_live_token().await.unwrap());
     }
 
-    /// Tokens are replaced and revoked only for the try that is under way
+    /// Credentials are renewed only for the try that is under way, all of them
     async fn tokens_are_of_the_current_try(store: Store) {
         let new = workspace();
         insert(&store, &new).await;
         let (earlier, current) = (attempt(), new.provision_attempt.unwrap());
         let of = |attempt| NewToken { provision_attempt: Some(attempt), ..token(new.id) };
         let live = of(current);
-        assert!(store.replace_tokens(&live).await.unwrap());
+        assert!(renew(&store, new.id, current, Some(&live)).await);
+        let secret = store.inbound_secret(new.id, &Cipher::default(), at(1)).await.unwrap();
+        assert_eq!(secret.map(|secret| secret.expose_secret().to_owned()).as_deref(), Some("s"));
         let late = of(earlier);
-        assert!(!store.replace_tokens(&late).await.unwrap());
-        assert!(!store.revoke_tokens(new.id, earlier, at(1)).await.unwrap());
+        assert!(!renew(&store, new.id, earlier, Some(&late)).await);
+        assert!(!renew(&store, new.id, earlier, None).await);
         assert!(store.token_owner(&live.hash, at(1)).await.unwrap().is_some());
         assert!(store.token_owner(&late.hash, at(1)).await.unwrap().is_none());
         assert!(!store.begin_start(new.id, earlier, at(2)).await.unwrap());
         assert!(store.begin_start(new.id, current, at(2)).await.unwrap());
         let failed = Status::Provisioning.to(Status::Failed).unwrap();
         assert!(store.fail_attempt(new.id, failed, current, "why", None, &event(new.id, 3)).await.unwrap());
-        assert!(!store.replace_tokens(&of(current)).await.unwrap(), "it has ended");
+        assert!(!renew(&store, new.id, current, Some(&of(current))).await, "it has ended");
         assert!(!store.begin_start(new.id, current, at(4)).await.unwrap());
     }
 
@@ -119,7 +123,7 @@ cases! {
         for (status, runtime) in Status::ALL.map(|status| (status, "hermes")).into_iter().chain([(Status::Online, "external")]) {
             let new = NewWorkspace { status, runtime: runtime.to_owned(), ..workspace() };
             insert(&store, &new).await;
-            store.replace_tokens(&token(new.id)).await.unwrap();
+            store.add_token(&token(new.id), 1).await.unwrap();
             let excused = runtime == "external"
                 || !matches!(status, Status::Online | Status::Degraded | Status::Offline | Status::Failed);
             if !excused {

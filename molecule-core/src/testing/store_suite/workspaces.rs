@@ -243,9 +243,8 @@ cases! {
     /// Purging deletes removed workspaces and what hangs on them, and no others
     async fn purges_removed_ones(store: Store) {
         let (one, two) = (NewWorkspace { status: Status::Removed, ..workspace() }, workspace());
-        insert(&store, &one).await;
+        store.insert_workspace(&one, Some(&token(one.id)), &[]).await.unwrap();
         insert(&store, &two).await;
-        store.replace_tokens(&token(one.id)).await.unwrap();
         store.purge(&[one.id, two.id]).await.unwrap();
         assert!(store.workspace(one.id).await.unwrap().is_none());
         assert!(!store.has_live_token(one.id).await.unwrap());
