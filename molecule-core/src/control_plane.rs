@@ -23,11 +23,12 @@ use crate::{
     gate::Gates,
     id::{AttemptId, EventId, WorkspaceId},
     identity::{Sessions, Unreadable},
-    net::{Names, Resolver, SystemResolver},
+    net::{Names, Resolver},
     provisioner::{
         ControlPlaneProvisioner, Images, LocalProvisioner, WorkloadInspector, WorkspaceFiles, attempts::Attempts,
         env::EnvMutator,
     },
+    pulse::Pulse,
     registry,
     relay::Relay,
     schedules,
@@ -130,7 +131,7 @@ pub struct Builder {
     env_mutators: Vec<Arc<dyn EnvMutator>>,
     backend: Backend,
     images: Option<Arc<dyn Images>>,
-    resolver: Arc<dyn Resolver>,
+    names: Names,
 }
 
 impl Builder {
@@ -172,7 +173,7 @@ impl Builder {
     /// Finds the addresses of the hosts that agents name; the system's otherwise.
     #[must_use]
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
-        self.resolver = resolver;
+        self.names = Names::new(resolver);
         self
     }
 
@@ -226,7 +227,7 @@ impl Builder {
                 notes: a2a::Notes::default(),
                 unreadable: Unreadable::default(),
                 hierarchy: registry::Known::default(),
-                names: Names::new(self.resolver),
+                names: self.names,
                 sessions,
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -253,7 +254,7 @@ impl ControlPlane {
             env_mutators: Vec::new(),
             backend: Backend::None,
             images: None,
-            resolver: Arc::new(SystemResolver),
+            names: Names::of_this_host(),
         }
     }
 
@@ -300,6 +301,13 @@ impl ControlPlane {
         let listener = self.inner.hub.listen();
         self.inner.relay.listens();
         listener
+    }
+
+    /// Watches for signs of life of `id`, here and at other replicas.
+    pub(crate) fn watch_pulse(&self, id: WorkspaceId) -> Pulse {
+        let pulse = self.inner.hub.watch(id);
+        self.inner.relay.listens();
+        pulse
     }
 
     /// Whether anybody would hear an event that is not recorded.
@@ -358,6 +366,16 @@ impl ControlPlane {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| Some(now.max(newest + 1)))
             .unwrap_or(now);
         DateTime::from_timestamp_micros(now.max(before + 1)).unwrap_or_else(|| self.now())
+    }
+
+    /// Tells listeners of an event that is not recorded. Where there are none it is not made, and is a sign of life all the
+    /// same.
+    pub(crate) fn mention(&self, kind: EventKind, id: WorkspaceId, payload: impl FnOnce() -> Value) {
+        if self.has_listeners() {
+            self.announce(self.event(kind, id, payload()));
+        } else {
+            self.inner.hub.beat(id);
+        }
     }
 
     /// Tells listeners of an event that needs no record, or whose record was made already.

@@ -11,7 +11,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::id::{EventId, WorkspaceId};
+use crate::{
+    id::{EventId, WorkspaceId},
+    pulse::{Pulse, Pulses},
+};
 
 /// The most that a payload holds.
 const PAYLOAD_LIMIT: usize = 1024 * 1024;
@@ -245,6 +248,7 @@ type Heard = Option<Arc<Slot>>;
 pub(crate) struct EventHub {
     listeners: broadcast::Sender<Heard>,
     kept: Mutex<Kept>,
+    pulses: Pulses,
 }
 
 /// What may still be kept for listeners that are behind, the oldest first.
@@ -271,11 +275,14 @@ impl Kept {
 
 impl EventHub {
     pub(crate) fn new() -> Self {
-        Self { listeners: broadcast::channel(LISTENER_BUFFER).0, kept: Mutex::default() }
+        Self { listeners: broadcast::channel(LISTENER_BUFFER).0, kept: Mutex::default(), pulses: Pulses::default() }
     }
 
     /// Tells every listener; never waits for one.
     pub(crate) fn announce(&self, event: Event) {
+        if let Some(id) = event.workspace_id {
+            self.pulses.beat(id);
+        }
         if self.has_listeners() {
             let announcement = Announcement::of(event);
             let bytes = announcement.frame.len();
@@ -288,7 +295,23 @@ impl EventHub {
 
     /// Tells every listener that events of other replicas were lost.
     pub(crate) fn lost(&self) {
+        self.pulses.beat_all();
         let _ = self.listeners.send(None);
+    }
+
+    /// A sign of life of `id`, where no event is made of it since nobody would hear that.
+    pub(crate) fn beat(&self, id: WorkspaceId) {
+        self.pulses.beat(id);
+    }
+
+    /// Watches for signs of life of `id`.
+    pub(crate) fn watch(&self, id: WorkspaceId) -> Pulse {
+        self.pulses.watch(id)
+    }
+
+    /// Whether this process wants to hear of what happens at others.
+    pub(crate) fn wants_to_hear(&self) -> bool {
+        self.has_listeners() || self.pulses.any()
     }
 
     /// Whether anybody of this process would hear an event that is not recorded.

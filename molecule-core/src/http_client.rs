@@ -41,7 +41,7 @@ pub fn build(timeouts: Timeouts) -> Result<Client> {
     builder(timeouts).build().map_err(not_built)
 }
 
-fn not_built(error: reqwest::Error) -> Error {
+pub(crate) fn not_built(error: reqwest::Error) -> Error {
     Error::new(ErrorKind::Unexpected, "the HTTP client cannot be built").during("http_client.build").caused_by(error)
 }
 

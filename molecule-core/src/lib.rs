@@ -123,6 +123,8 @@ pub mod net;
 #[cfg(feature = "server")]
 pub mod provisioner;
 #[cfg(feature = "server")]
+mod pulse;
+#[cfg(feature = "server")]
 pub mod records;
 #[cfg(feature = "server")]
 pub mod registry;

@@ -321,7 +321,7 @@ impl Game {
             return Ok(());
         }
         let ended = matches!(self.backend.observe(id).await?, Workload::Ended { .. });
-        if ended && !self.backend.waits(id) && self.status(id).await == Status::Provisioning {
+        if ended && self.backend.waiting(id) == 0 && self.status(id).await == Status::Provisioning {
             for replica in &self.replicas {
                 tokio::time::timeout(PATIENCE, until_over(replica, id)).await.expect("it is noticed that it ended");
             }
@@ -356,14 +356,20 @@ impl Game {
     async fn settle(&self) {
         let at_rest = async {
             for (id, _) in self.members.iter().filter(|(_, member)| !member.external) {
-                for replica in &self.replicas {
+                loop {
                     // A start that was given up hears of it before it is asked whether it waits.
                     for _ in 0..YIELDS {
                         tokio::task::yield_now().await;
                     }
-                    while !self.backend.waits(*id)
-                        && tokio::time::timeout(LOOK, until_asked(replica, *id)).await.is_err()
-                    {}
+                    let mut at_work = 0;
+                    for replica in &self.replicas {
+                        let asked = tokio::time::timeout(LOOK, until_asked(replica, *id)).await;
+                        at_work += usize::from(asked.is_err());
+                    }
+                    // What one replica holds back says nothing of the other.
+                    if at_work <= self.backend.waiting(*id) {
+                        break;
+                    }
                 }
             }
         };

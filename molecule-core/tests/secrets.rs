@@ -446,12 +446,22 @@ async fn a_model_changes_with_its_provider_or_not_at_all() {
     sqlx::query("DROP TRIGGER broken").execute(pool).await.unwrap();
     control_plane.set_model(id, "grok/grok-4").await.unwrap();
     assert_eq!(chosen().await, pair("grok/grok-4", "xai"));
-    // Both at once are both kept.
-    let (model, provider) =
-        tokio::join!(control_plane.set_model(id, "sonnet"), control_plane.set_provider(id, "custom"));
-    model.unwrap();
-    provider.unwrap();
-    assert_eq!(chosen().await.0, "sonnet");
+    // Both at once are both kept, whichever comes first: the provider is that of the model before until it is chosen.
+    for round in 0..8 {
+        control_plane.set_provider(id, "minimax").await.unwrap();
+        control_plane.set_model(id, "minimax/M2").await.unwrap();
+        let (model, provider) = (control_plane.set_model(id, "grok/grok-4"), control_plane.set_provider(id, "custom"));
+        let both = match round % 2 {
+            0 => tokio::join!(model, provider),
+            _ => {
+                let (provider, model) = tokio::join!(provider, model);
+                (model, provider)
+            }
+        };
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert_eq!(chosen().await, pair("grok/grok-4", "custom"));
+    }
+    control_plane.set_model(id, "sonnet").await.unwrap();
     for bad in ["a\nb", &"m".repeat(101)] {
         for error in [control_plane.set_model(id, bad).await, control_plane.set_provider(id, bad).await] {
             let error = error.unwrap_err();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use moka::future::Cache;
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -17,7 +17,11 @@ const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), total: N
 /// For how many hosts that agents named a client is kept.
 const HOSTS: u64 = 1024;
 
-/// How long a client is kept that nobody uses: as long as its connections are.
+/// How long a connection is kept that nobody uses. Agents close theirs too, uvicorn after 5 seconds; a request that meets
+/// that would be one of which nobody knows whether the agent has it.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// How long a client is kept that nobody uses.
 const UNUSED: Duration = Duration::from_secs(90);
 
 /// Clients for agents.
@@ -33,7 +37,7 @@ impl Clients {
     /// [`ErrorKind::Unexpected`] when the system gives no resolver.
     pub(crate) fn new() -> Result<Self> {
         let named = Cache::builder().max_capacity(HOSTS).time_to_idle(UNUSED).build();
-        Ok(Self { assigned: http_client::build(TIMEOUTS)?, named })
+        Ok(Self { assigned: builder().build().map_err(http_client::not_built)?, named })
     }
 
     /// The one for addresses that the backend assigned.
@@ -53,13 +57,17 @@ impl Clients {
         if let Some(client) = self.named.get(&key).await {
             return Ok(client);
         }
-        let client = http_client::builder(TIMEOUTS)
+        let client = builder()
             .resolve_to_addrs(&key.0, &checked.addresses)
             .build()
             .map_err(|error| Error::new(ErrorKind::Unexpected, "failed to create proxy request").caused_by(error))?;
         self.named.insert(key, client.clone()).await;
         Ok(client)
     }
+}
+
+fn builder() -> ClientBuilder {
+    http_client::builder(TIMEOUTS).pool_idle_timeout(IDLE)
 }
 
 #[cfg(test)]

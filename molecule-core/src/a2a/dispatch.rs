@@ -119,6 +119,8 @@ pub(super) struct Letter {
     pub(super) method: String,
     pub(super) request: Value,
     pub(super) protocol: Option<String>,
+    /// About how many bytes it has.
+    pub(super) size: usize,
 }
 
 impl ControlPlane {
@@ -164,7 +166,8 @@ impl ControlPlane {
             Err(error) if is_coming_up(&error) => {
                 let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
                 let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
-                let letter = Letter { sender: call.sender, method, request, protocol: call.protocol };
+                let size = call.body.len();
+                let letter = Letter { sender: call.sender, method, request, protocol: call.protocol, size };
                 self.keep(&workspace, &letter, error.message(), None).await.map(|kept| kept.answer)
             }
             called => called,
@@ -178,7 +181,8 @@ impl ControlPlane {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }
         let (request, method) = payload::normalise(&call.body, || random_uuid(&*self.inner.entropy))?;
-        let letter = Letter { sender: call.sender, method, request, protocol: call.protocol };
+        let size = call.body.len();
+        let letter = Letter { sender: call.sender, method, request, protocol: call.protocol, size };
         if workspace.delivery_mode == DeliveryMode::Poll {
             return self.keep_for_poll(&workspace, &letter).await.map(Prepared::Answered);
         }
@@ -225,7 +229,7 @@ impl ControlPlane {
         let idle = own_idle.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let exchange = exchange(request_to(&client, workspace, letter, body), signs, live);
         let idle = idle.unwrap_or(self.inner.config.a2a_idle);
-        let outcome = within(exchange, signs, self.listen(), workspace.id, idle, ceiling).await;
+        let outcome = within(exchange, signs, &self.watch_pulse(workspace.id), idle, ceiling).await;
         match outcome {
             Ok(answer) if answer.status < 300 => Ok(answer),
             Ok(answer) => self.refused(workspace, &answer).await,

@@ -185,7 +185,8 @@ impl ControlPlane {
         let began = Instant::now();
         let claim = Claim { item: item.id, claim, attempts: item.attempts, busy_tries: item.busy_tries };
         let sender = Sender::of_kept(item.caller_id, item.sender);
-        let letter = Letter { sender, method: item.method, request: item.body, protocol: item.protocol };
+        let size = item.body.to_string().len();
+        let letter = Letter { sender, method: item.method, request: item.body, protocol: item.protocol, size };
         if workspace.delivery_mode == DeliveryMode::Poll {
             return self.give_to_poller(workspace, &letter, claim).await;
         }

@@ -11,10 +11,7 @@ use reqwest::{RequestBuilder, Response, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
 use super::{Answer, live::Live};
-use crate::{
-    events::{EventListener, ListenerEnd},
-    id::WorkspaceId,
-};
+use crate::pulse::Pulse;
 
 /// The most of an agent's answer that is carried back.
 const ANSWER_LIMIT: usize = 10 * 1024 * 1024;
@@ -104,31 +101,24 @@ pub(super) async fn exchange(
 pub(super) async fn within(
     exchange: impl Future<Output = Result<Answer, Silence>>,
     signs: &Signs,
-    mut listener: EventListener,
-    target: WorkspaceId,
+    target: &Pulse,
     idle: Duration,
     ceiling: Option<Duration>,
 ) -> Result<Answer, Silence> {
     // Further away than the clock can count is no limit.
     let end = ceiling.and_then(|ceiling| Instant::now().checked_add(ceiling));
+    let limit = || {
+        let silent = target.last().map_or(signs.last(), |beat| beat.max(signs.last())) + idle;
+        end.map_or(silent, |end| end.min(silent))
+    };
     let mut exchange = std::pin::pin!(exchange);
     loop {
-        let silent = signs.last() + idle;
-        let limit = end.map_or(silent, |end| end.min(silent));
-        tokio::select! {
-            outcome = &mut exchange => return outcome,
-            () = tokio::time::sleep_until(limit) => {
-                let now = Instant::now();
-                if signs.last() + idle <= now || end.is_some_and(|end| end <= now) {
-                    return Err(Silence::Busy("no answer in time".to_owned()));
-                }
-            }
-            heard = listener.next() => match heard {
-                Ok(announcement) if announcement.event.workspace_id != Some(target) => {}
-                // What was lost may have been a sign of life.
-                Ok(_) | Err(ListenerEnd::FellBehind) => signs.alive(),
-                Err(ListenerEnd::Closed) => return exchange.await,
-            },
+        if let Ok(outcome) = tokio::time::timeout_at(limit(), &mut exchange).await {
+            return outcome;
+        }
+        // It may have shown some meanwhile.
+        if limit() <= Instant::now() {
+            return Err(Silence::Busy("no answer in time".to_owned()));
         }
     }
 }
@@ -142,7 +132,7 @@ mod tests {
     use crate::{
         clock::{SystemEntropy, random_uuid},
         events::{Event, EventHub, EventKind},
-        id::EventId,
+        id::{EventId, WorkspaceId},
     };
 
     const IDLE: Duration = Duration::from_secs(300);
@@ -155,7 +145,8 @@ mod tests {
             tokio::time::sleep(9 * MINUTE).await;
             Ok(Answer { status: 200, body: Bytes::new(), is_events: false })
         };
-        let waiting = within(slow, &signs, hub.listen(), target, IDLE, ceiling);
+        let pulse = hub.watch(target);
+        let waiting = within(slow, &signs, &pulse, IDLE, ceiling);
         let beats = async {
             loop {
                 tokio::time::sleep(MINUTE).await;

@@ -85,7 +85,7 @@ impl ControlPlane {
             ..self.letter_row(workspace, letter)
         };
         let sender = letter.sender.workspace().filter(|_| !failed);
-        self.note(Note { row, sender, used: used.filter(|_| !failed) }, answer.body.len()).await;
+        self.note(Note { row, sender, used: used.filter(|_| !failed) }, letter.size + answer.body.len()).await;
     }
 
     /// Notes that an agent gave no answer. `delivered` is what came of one that has the message.
@@ -104,12 +104,12 @@ impl ControlPlane {
             row.summary = Some(format!("A2A request to {} failed: {said}", workspace.name));
             row.status = "error".to_owned();
             row.error_detail = Some(said);
-            return self.note(Note { row, sender: None, used: None }, 0).await;
+            return self.note(Note { row, sender: None, used: None }, letter.size).await;
         };
         // An agent that has the message did what it was asked; only its words, or the last of them, are lost.
         row.response_body = Some(body).filter(|body| !body.is_null());
         row.tool_trace = tool_trace;
-        self.note(Note { row, sender: letter.sender.workspace(), used }, 0).await;
+        self.note(Note { row, sender: letter.sender.workspace(), used }, letter.size).await;
     }
 
     /// Tells the canvas what an agent answered to its user, or to the platform.
@@ -117,16 +117,19 @@ impl ControlPlane {
         if letter.sender.workspace().is_some() {
             return;
         }
-        let truncated = body.get("truncated").is_some() && body.as_object().is_some_and(|members| members.len() == 1);
-        let mut payload = json!({
-            "response_body": if truncated { &Value::Null } else { body },
-            "method": letter.method,
-            "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        self.mention(EventKind::A2aResponse, workspace.id, || {
+            let truncated =
+                body.get("truncated").is_some() && body.as_object().is_some_and(|members| members.len() == 1);
+            let mut payload = json!({
+                "response_body": if truncated { &Value::Null } else { body },
+                "method": letter.method,
+                "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            });
+            if truncated {
+                payload["truncated"] = true.into();
+            }
+            payload
         });
-        if truncated {
-            payload["truncated"] = true.into();
-        }
-        self.announce(self.event(EventKind::A2aResponse, workspace.id, payload));
     }
 
     /// Notes that a workspace called another with success.

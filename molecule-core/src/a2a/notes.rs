@@ -9,13 +9,13 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Used;
 use crate::{activity::NewActivity, control_plane::ControlPlane, error::ErrorKind, id::WorkspaceId};
 
-/// How long a note waits for others to come.
-const LINGER: Duration = Duration::from_millis(5);
+/// How long a note waits for others to come, unless somebody wants to read it or there are enough.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// How long whoever reads what notes become waits for those that came before.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +48,8 @@ pub(crate) struct Notes {
     waiting: Mutex<Waiting>,
     /// How many were written so far, or given up.
     done: watch::Sender<u64>,
+    /// Those that wait should be written now.
+    hurry: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,7 @@ impl Default for Notes {
             places: Arc::new(Semaphore::new(PLACES as usize)),
             waiting: Mutex::default(),
             done: watch::Sender::default(),
+            hurry: Notify::new(),
         }
     }
 }
@@ -82,14 +85,22 @@ impl Notes {
         let mut waiting = self.lock();
         waiting.notes.push_back((note, place));
         waiting.added += 1;
+        if waiting.notes.len() >= AT_ONCE {
+            self.hurry.notify_one();
+        }
         !mem::replace(&mut waiting.at_work, true)
     }
 
-    /// Those that are written next; where there are none, whoever wrote is done.
-    fn take(&self) -> Vec<(Note, OwnedSemaphorePermit)> {
+    /// Those that are written next, after a while in which others may come; where there are none, whoever wrote is done.
+    async fn take(&self) -> Vec<(Note, OwnedSemaphorePermit)> {
+        // Nobody is in a hurry any more where that passes.
+        let _ = tokio::time::timeout(LINGER, self.hurry.notified()).await;
         let mut waiting = self.lock();
         let many = waiting.notes.len().min(AT_ONCE);
         waiting.at_work = many > 0;
+        if waiting.notes.len() >= many + AT_ONCE {
+            self.hurry.notify_one();
+        }
         waiting.notes.drain(..many).collect()
     }
 
@@ -97,6 +108,9 @@ impl Notes {
     async fn written(&self) {
         let before = self.lock().added;
         let mut done = self.done.subscribe();
+        if *done.borrow_and_update() < before {
+            self.hurry.notify_one();
+        }
         let written = done.wait_for(|done| *done >= before);
         // Its sender is never gone; and what takes too long is read without.
         let _ = tokio::time::timeout(READ_PATIENCE, written).await;
@@ -125,8 +139,7 @@ impl ControlPlane {
     /// Writes until none are left.
     async fn write_notes(&self) {
         loop {
-            tokio::time::sleep(LINGER).await;
-            let (notes, places): (Vec<Note>, Vec<_>) = self.inner.notes.take().into_iter().unzip();
+            let (notes, places): (Vec<Note>, Vec<_>) = self.inner.notes.take().await.into_iter().unzip();
             if notes.is_empty() {
                 return;
             }

@@ -131,19 +131,21 @@ impl ControlPlane {
 
     /// Tells listeners of a row that was written. Its bodies are for those who may read the log.
     pub(crate) fn tell_activity(&self, new: &NewActivity) {
-        let mut payload = serde_json::json!({
-            "activity_type": new.activity_type,
-            "method": new.method,
-            "summary": new.summary,
-            "status": new.status,
-            "source_id": new.source_id,
-            "target_id": new.target_id,
-            "duration_ms": new.duration_ms,
+        self.mention(EventKind::ActivityLogged, new.workspace_id, || {
+            let mut payload = serde_json::json!({
+                "activity_type": new.activity_type,
+                "method": new.method,
+                "summary": new.summary,
+                "status": new.status,
+                "source_id": new.source_id,
+                "target_id": new.target_id,
+                "duration_ms": new.duration_ms,
+            });
+            if let Some(trace) = &new.tool_trace {
+                payload["tool_trace"] = trace.clone();
+            }
+            payload
         });
-        if let Some(trace) = &new.tool_trace {
-            payload["tool_trace"] = trace.clone();
-        }
-        self.announce(self.event(EventKind::ActivityLogged, new.workspace_id, payload));
     }
 }
 

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
+pub(crate) use self::names::Names;
 pub use self::names::Resolver;
-pub(crate) use self::names::{Names, SystemResolver};
 use crate::error::{Error, Result};
 
 /// How far the network around this control plane is trusted.

@@ -22,6 +22,9 @@ use crate::{
 /// How often a workload that has not reported in yet is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// After how many looks the row is read also where nothing is known to have changed in it.
+const LOOKS_WITHOUT_ROW: u32 = 10;
+
 /// How long keeping a failure may take.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -102,14 +105,19 @@ impl ControlPlane {
     /// Looks at what was started until its agent reports in, so that one that ends at once is not waited for.
     async fn watch(&self, job: &Job) -> Result<()> {
         let Backend::Local { inspector, .. } = &self.inner.backend else { return Ok(()) };
+        let (mut looks, mut epoch) = (0_u32, None);
         loop {
             tokio::select! {
                 () = self.inner.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(WATCH_EVERY) => {}
             }
-            if self.current(job).await?.is_none() {
+            // Whatever ends the try changes the row. Another process may do that unheard.
+            let now = self.inner.store.memory().epoch(job.workspace.id);
+            let is_due = epoch.replace(now) != Some(now) || looks.is_multiple_of(LOOKS_WITHOUT_ROW);
+            if is_due && self.current(job).await?.is_none() {
                 return Ok(());
             }
+            looks = looks.wrapping_add(1);
             match inspector.observe(job.workspace.id).await {
                 Ok(workload) if never_comes(workload, true) => {
                     self.fail_job(job, &ended_before_it_registered(workload), "").await;

@@ -197,10 +197,11 @@ impl ControlPlane {
     }
 
     fn announce_beat(&self, id: WorkspaceId, condition: &Condition) {
-        if self.has_listeners() {
-            let payload = json!({"active_tasks": condition.active_tasks, "uptime_seconds": condition.uptime_seconds});
-            self.announce(self.event(EventKind::WorkspaceHeartbeat, id, payload));
-        }
+        self.mention(
+            EventKind::WorkspaceHeartbeat,
+            id,
+            || json!({"active_tasks": condition.active_tasks, "uptime_seconds": condition.uptime_seconds}),
+        );
         self.drain_soon(id);
     }
 }

@@ -144,7 +144,7 @@ impl ControlPlane {
             }
             let is_asked = relay.is_asked.swap(false, Ordering::Relaxed);
             let due = is_asked || said_so.is_none_or(|at| at.elapsed() >= LISTENING_EVERY);
-            if due && self.inner.hub.has_listeners() {
+            if due && self.inner.hub.wants_to_hear() {
                 notices.push(wire::listening(origin));
                 said_so = Some(Instant::now());
             }
@@ -200,7 +200,7 @@ impl ControlPlane {
 
     /// Tells the listeners of this replica what was heard, in its order.
     async fn tell_listeners(&self, heard: Vec<Heard>) -> Result<()> {
-        if !self.inner.hub.has_listeners() {
+        if !self.inner.hub.wants_to_hear() {
             return Ok(());
         }
         let ids: Vec<EventId> = heard.iter().filter_map(Heard::recorded).collect();

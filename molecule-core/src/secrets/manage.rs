@@ -83,7 +83,7 @@ impl ControlPlane {
         let secret = self.new_secret(key, value)?;
         let before = self.inner.store.workspace_secret(id, key).await;
         let before = before.map_err(|error| said(error, "failed to save secret"))?;
-        if let Some(since) = self.kept_since(before, &secret, value) {
+        if let Some(since) = self.kept_since(before.as_ref(), &secret, value) {
             self.roll_out_late(vec![id], since);
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl ControlPlane {
         let before = self.inner.store.global_secrets().await;
         let before =
             before.map_err(|error| said(error, "failed to save secret"))?.into_iter().find(|one| one.key == key);
-        if let Some(since) = self.kept_since(before, &secret, value) {
+        if let Some(since) = self.kept_since(before.as_ref(), &secret, value) {
             self.roll_out_late(self.inner.store.workspaces_without_secret(key).await?, since);
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl ControlPlane {
     /// Since when the secret `before` has this value, under the same key as `new`; `None` where it does not.
     pub(super) fn kept_since(
         &self,
-        before: Option<Secret>,
+        before: Option<&Secret>,
         new: &NewSecret,
         value: &SecretString,
     ) -> Option<DateTime<Utc>> {

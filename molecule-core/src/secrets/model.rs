@@ -6,7 +6,7 @@ use crate::{
     control_plane::ControlPlane,
     error::{Error, Result},
     id::WorkspaceId,
-    store::NewSecret,
+    store::{NewSecret, Secret, SecretChange},
     templates::derive::provider_of,
     workspace::{
         create::broken_rule,
@@ -19,6 +19,9 @@ pub(crate) const MODEL: &str = "MODEL_PROVIDER";
 
 /// The variable that holds the provider.
 pub(crate) const PROVIDER: &str = "LLM_PROVIDER";
+
+/// What is done where an error says that a choice could not be read.
+const OPEN: &str = "open a choice";
 
 /// How many characters a model or a provider has at most.
 const CHOICE_LIMIT: usize = 100;
@@ -71,20 +74,16 @@ impl ControlPlane {
     pub async fn set_model(&self, id: WorkspaceId, model: &str) -> Result<()> {
         let failed = if model.is_empty() { "failed to clear model" } else { "failed to save model" };
         check_choice("model", model)?;
-        let before = self.choice(id, MODEL).await?;
-        if self.is_chosen(id, MODEL, model).await.map_err(|error| said(error, failed))? {
-            return Ok(());
-        }
-        let provider = self.choice(id, PROVIDER).await?;
-        let follows = match follow(provider.as_deref(), before.as_deref(), model) {
-            Follow::Leave => None,
-            Follow::Set(provider) => Some((PROVIDER, provider)),
-            Follow::Delete => Some((PROVIDER, "")),
+        let follows = |secrets: &[Secret]| {
+            let before = self.opened(id, secrets, MODEL)?;
+            let provider = self.opened(id, secrets, PROVIDER)?;
+            Ok(match follow(provider.as_deref(), before.as_deref(), model) {
+                Follow::Leave => None,
+                Follow::Set(provider) => Some((PROVIDER, provider)),
+                Follow::Delete => Some((PROVIDER, "")),
+            })
         };
-        let choices: Vec<_> = std::iter::once((MODEL, model)).chain(follows).collect();
-        self.keep_choices(id, &choices).await.map_err(|error| said(error, failed))?;
-        self.roll_out(vec![id]);
-        Ok(())
+        self.choose(id, (MODEL, model), follows, failed).await
     }
 
     /// Chooses a provider, or none where it is empty, and begins to bring the workspace up anew. The provider that is
@@ -93,48 +92,64 @@ impl ControlPlane {
     /// # Errors
     /// As [`ControlPlane::set_secret`].
     pub async fn set_provider(&self, id: WorkspaceId, provider: &str) -> Result<()> {
-        self.existing(id).await.map_err(gone_is_not_found)?;
         let failed = if provider.is_empty() { "failed to clear provider" } else { "failed to save provider" };
         check_choice("provider", provider)?;
-        if self.is_chosen(id, PROVIDER, provider).await.map_err(|error| said(error, failed))? {
-            return Ok(());
-        }
-        self.keep_choices(id, &[(PROVIDER, provider)]).await.map_err(|error| said(error, failed))?;
-        self.roll_out(vec![id]);
-        Ok(())
+        self.choose(id, (PROVIDER, provider), |_| Ok(None), failed).await
     }
 
     async fn choice(&self, id: WorkspaceId, key: &str) -> Result<Option<String>> {
         self.existing(id).await.map_err(gone_is_not_found)?;
-        let Some(secret) = self.inner.store.workspace_secret(id, key).await? else { return Ok(None) };
+        let secret = self.inner.store.workspace_secret(id, key).await?;
+        self.opened(id, secret.as_slice(), key)
+    }
+
+    /// The choice that is kept under `key`, where it is one.
+    fn opened(&self, id: WorkspaceId, secrets: &[Secret], key: &str) -> Result<Option<String>> {
+        let Some(secret) = secrets.iter().find(|secret| secret.key == key) else { return Ok(None) };
         let opened = self.inner.cipher.open(&secret.sealed).map_err(|error| {
-            let error = Error::new(error.kind(), "failed to decrypt").caused_by(error);
+            let error = Error::new(error.kind(), "failed to decrypt").during(OPEN).caused_by(error);
             error.context("workspace.id", id).context("secret", key)
         })?;
         Ok(Some(opened.expose_secret().to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// Whether to choose this changes nothing.
-    async fn is_chosen(&self, id: WorkspaceId, key: &str, choice: &str) -> Result<bool> {
-        let before = self.inner.store.workspace_secret(id, key).await?;
-        if choice.is_empty() {
-            return Ok(before.is_none());
+    /// Keeps a choice and the one that follows from it, both or none, and begins to bring the workspace up anew; an empty
+    /// one is deleted. A choice that is made already changes nothing.
+    async fn choose(
+        &self,
+        id: WorkspaceId,
+        choice: (&'static str, &str),
+        follows: impl FnOnce(&[Secret]) -> Result<Option<(&'static str, &'static str)>>,
+        failed: &'static str,
+    ) -> Result<()> {
+        self.existing(id).await.map_err(gone_is_not_found)?;
+        let mut made_at = None;
+        let decide = |secrets: &[Secret]| {
+            let follower = follows(secrets)?;
+            let mut change = SecretChange { kept: Vec::new(), gone: Vec::new() };
+            for (key, choice) in std::iter::once(choice).chain(follower) {
+                let before = secrets.iter().find(|secret| secret.key == key);
+                if choice.is_empty() {
+                    change.gone.extend(before.map(|_| key));
+                    continue;
+                }
+                let value = SecretString::from(choice);
+                let new = self.new_secret(key, &value)?;
+                match self.kept_since(before, &new, &value) {
+                    Some(since) => made_at = Some(since),
+                    None => change.kept.push(new),
+                }
+            }
+            Ok((!change.kept.is_empty() || !change.gone.is_empty()).then_some(change))
+        };
+        let changed = self.inner.store.change_workspace_secrets(id, self.now(), decide).await;
+        let changed = changed.map_err(|error| if error.is_during(OPEN) { error } else { said(error, failed) })?;
+        match made_at {
+            _ if changed => self.roll_out(vec![id]),
+            Some(made_at) => self.roll_out_late(vec![id], made_at),
+            None => {}
         }
-        let value = SecretString::from(choice);
-        let since = self.kept_since(before, &self.new_secret(key, &value)?, &value);
-        if let Some(since) = since {
-            self.roll_out_late(vec![id], since);
-        }
-        Ok(since.is_some())
-    }
-
-    /// Keeps choices, all or none; empty ones are deleted.
-    async fn keep_choices(&self, id: WorkspaceId, choices: &[(&str, &str)]) -> Result<()> {
-        let (gone, kept): (Vec<_>, Vec<_>) = choices.iter().partition(|(_, choice)| choice.is_empty());
-        let gone: Vec<&str> = gone.into_iter().map(|(key, _)| key).collect();
-        let kept = kept.into_iter().map(|(key, choice)| self.new_secret(key, &SecretString::from(choice)));
-        let kept = kept.collect::<Result<Vec<_>>>()?;
-        self.inner.store.change_workspace_secrets(id, &kept, &gone, self.now()).await
+        Ok(())
     }
 
     /// The secrets that keep the choice of a new workspace's model through every restart; none of those it `has` already

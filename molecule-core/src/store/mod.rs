@@ -71,7 +71,7 @@ pub(crate) use self::{
     memory::Condition,
     patch::{Patched, RowPatch},
     schedules::{ScheduleChange, ScheduleWritten},
-    secrets::{KeptSecret, NewSecret, Secret},
+    secrets::{KeptSecret, NewSecret, Secret, SecretChange},
     sweeps::{Idle, Standing},
     tokens::{Added, Credentials},
     values::NewValue,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Store,
     pool::{in_transaction, on_pool, statements},
+    tokens::LOCK_WORKSPACE,
 };
 use crate::{
     error::Result,
@@ -98,6 +99,13 @@ pub(crate) struct NewSecret {
     pub(crate) sealed: Sealed,
 }
 
+/// What becomes of the secrets of one workspace.
+#[derive(Debug)]
+pub(crate) struct SecretChange {
+    pub(crate) kept: Vec<NewSecret>,
+    pub(crate) gone: Vec<&'static str>,
+}
+
 /// Binds a secret of one workspace to the statement that keeps it, on a connection or within a transaction.
 macro_rules! set_workspace_secret {
     ($on:expr, $id:expr, $secret:expr, $now:expr) => {
@@ -155,22 +163,28 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps secrets of one workspace, which must exist, and deletes others: all of it or nothing.
+    /// Changes secrets of one workspace as `decide` finds them, all of it or nothing; no other call of this kind comes between.
+    /// False where it finds nothing to change, or the workspace is gone.
     pub(crate) async fn change_workspace_secrets(
         &self,
         id: WorkspaceId,
-        kept: &[NewSecret],
-        gone: &[&str],
         now: DateTime<Utc>,
-    ) -> Result<()> {
+        decide: impl FnOnce(&[Secret]) -> Result<Option<SecretChange>>,
+    ) -> Result<bool> {
         in_transaction!(self.writer(), |tx| {
-            for secret in kept {
+            let lock = sqlx::query(LOCK_WORKSPACE).bind(id).bind(Status::Removed);
+            if lock.execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+            let found: Vec<Secret> = sqlx::query_as(LIST_OF).bind(id).fetch_all(&mut *tx).await?;
+            let Some(SecretChange { kept, gone }) = decide(&found)? else { return Ok(false) };
+            for secret in &kept {
                 set_workspace_secret!(&mut *tx, id, secret, now)?;
             }
             for key in gone {
-                sqlx::query(DELETE_OF).bind(id).bind(*key).execute(&mut *tx).await?;
+                sqlx::query(DELETE_OF).bind(id).bind(key).execute(&mut *tx).await?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 

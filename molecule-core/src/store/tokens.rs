@@ -23,7 +23,7 @@ statements! {
     REVOKE_ALL = "UPDATE workspace_auth_tokens SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL";
     OWNER = "SELECT t.id, t.workspace_id, t.provision_attempt FROM workspace_auth_tokens t JOIN workspaces w ON w.id = t.workspace_id \
              WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND w.status <> $2";
-    /// Takes the lock of the row, so that tokens of one workspace are counted and issued one at a time.
+    /// Takes the lock of the row, so that what hangs on one workspace is looked at and changed by one at a time.
     LOCK_WORKSPACE = "UPDATE workspaces SET updated_at = updated_at WHERE id = $1 AND status <> $2";
     /// The same, while the try is under way that it is done for; notes that the backend is asked now, unless it was before.
     START_ATTEMPT = "UPDATE workspaces SET provision_asked_at = COALESCE(provision_asked_at, $4), \

@@ -20,15 +20,24 @@ use crate::{
     workspace::{Access, DeliveryMode, EXTERNAL_RUNTIME, Position, Status, Transition, Workspace},
 };
 
+/// What is read of a workspace's own row. No column of its layout has one of these names.
+macro_rules! workspace_columns {
+    () => {
+        "id, name, role, tier, status, agent_card, COALESCE(url, '') AS url, parent_id, \
+         last_heartbeat_at, last_error_rate, last_sample_error, active_tasks, max_concurrent_tasks, \
+         uptime_seconds, current_task, runtime, workspace_dir, workspace_access, hibernation_idle_minutes, \
+         budget_limit, monthly_spend, spent_at, last_outbound_at, instance_id, delivery_mode, \
+         provision_attempt, provision_started_at, template, native_session, native_scheduler, \
+         idle_timeout_seconds, created_at, updated_at"
+    };
+}
+
 macro_rules! select_workspace {
     ($rest:literal) => {
         concat!(
-            "SELECT w.id, w.name, w.role, w.tier, w.status, w.agent_card, COALESCE(w.url, '') AS url, w.parent_id, \
-             w.last_heartbeat_at, w.last_error_rate, w.last_sample_error, w.active_tasks, w.max_concurrent_tasks, \
-             w.uptime_seconds, w.current_task, w.runtime, w.workspace_dir, w.workspace_access, w.hibernation_idle_minutes, \
-             w.budget_limit, w.monthly_spend, w.spent_at, w.last_outbound_at, w.instance_id, w.delivery_mode, w.provision_attempt, \
-             w.provision_started_at, w.template, w.native_session, w.native_scheduler, w.idle_timeout_seconds, w.created_at, w.updated_at, COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, \
-             COALESCE(l.collapsed, FALSE) AS collapsed \
+            "SELECT ",
+            workspace_columns!(),
+            ", COALESCE(l.x, 0.0) AS x, COALESCE(l.y, 0.0) AS y, COALESCE(l.collapsed, FALSE) AS collapsed \
              FROM workspaces w LEFT JOIN canvas_layouts l ON l.workspace_id = w.id ",
             $rest
         )
@@ -49,11 +58,17 @@ macro_rules! select_supervised {
 const PURGE_TRIES: u32 = 3;
 
 statements! {
-    INSERT = "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
-              workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
-              provision_attempt, provision_started_at, provision_renewed_at, created_at, updated_at, \
-              hibernation_idle_minutes, template) \
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $17, $18, $19)";
+    /// Gives the row as it will be read, so that it need not be.
+    INSERT = concat!(
+        "INSERT INTO workspaces (id, name, role, tier, status, url, parent_id, awareness_namespace, runtime, \
+         workspace_dir, workspace_access, budget_limit, max_concurrent_tasks, delivery_mode, \
+         provision_attempt, provision_started_at, provision_renewed_at, created_at, updated_at, \
+         hibernation_idle_minutes, template) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $17, $18, $19) \
+         RETURNING ",
+        workspace_columns!(),
+        ", CAST($20 AS DOUBLE PRECISION) AS x, CAST($21 AS DOUBLE PRECISION) AS y, FALSE AS collapsed"
+    );
     INSERT_LAYOUT = "INSERT INTO canvas_layouts (workspace_id, x, y) VALUES ($1, $2, $3)";
     BY_ID = select_workspace!("WHERE w.id = $1");
     LIST = select_workspace!("WHERE w.status <> $1 ORDER BY w.created_at, w.id");
@@ -224,9 +239,10 @@ impl Store {
         new: &NewWorkspace,
         token: Option<&NewToken>,
         events: &[Event],
-    ) -> Result<()> {
+    ) -> Result<Workspace> {
+        let (x, y) = new.canvas.map_or((0.0, 0.0), |Position { x, y }| (x, y));
         in_transaction!(self.writer(), |tx| {
-            sqlx::query(INSERT)
+            let row: Workspace = sqlx::query_as(INSERT)
                 .bind(new.id)
                 .bind(&new.name)
                 .bind(&new.role)
@@ -246,9 +262,11 @@ impl Store {
                 .bind(new.created_at)
                 .bind(new.hibernation_idle_minutes)
                 .bind(&new.template)
-                .execute(&mut *tx)
+                .bind(x)
+                .bind(y)
+                .fetch_one(&mut *tx)
                 .await?;
-            if let Some(Position { x, y }) = new.canvas {
+            if new.canvas.is_some() {
                 sqlx::query(INSERT_LAYOUT).bind(new.id).bind(x).bind(y).execute(&mut *tx).await?;
             }
             for secret in &new.secrets {
@@ -260,7 +278,7 @@ impl Store {
             for event in events {
                 insert_event!(tx, event)?;
             }
-            Ok(())
+            Ok(row)
         })
     }
 

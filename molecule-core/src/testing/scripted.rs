@@ -160,9 +160,9 @@ impl ScriptedProvisioner {
         self.lock().workspaces.values().any(|fake| fake.url == url && fake.workload == Workload::Running)
     }
 
-    /// Whether a call for `id` waits for its release.
-    pub fn waits(&self, id: WorkspaceId) -> bool {
-        self.lock().waiting.contains(&id)
+    /// How many calls for `id` wait for their release.
+    pub fn waiting(&self, id: WorkspaceId) -> usize {
+        self.lock().waiting.iter().filter(|waiting| **waiting == id).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -100,9 +100,9 @@ impl ControlPlane {
             template: Some(template),
             ..self.new_row(id, &checked, event.created_at)?
         };
-        self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await.map_err(create_failed)?;
+        let made = self.inner.store.insert_workspace(&new, None, std::slice::from_ref(&event)).await;
+        let workspace = made.map_err(create_failed)?;
         self.announce(event);
-        let workspace = self.existing(id).await?;
         self.provision(Job { workspace: workspace.clone(), attempt, restart: None, reset_session: false, config });
         Ok(Created { workspace, auth_token: None })
     }
@@ -118,13 +118,9 @@ impl ControlPlane {
         let event = self.event(kind, id, json!({"name": checked.name, "external": true}));
         let new = NewWorkspace { status, ..self.new_row(id, &checked, event.created_at)? };
         let (kept, issued) = identity::issue(id, None, &*self.inner.entropy, event.created_at);
-        self.inner
-            .store
-            .insert_workspace(&new, Some(&kept), std::slice::from_ref(&event))
-            .await
-            .map_err(create_failed)?;
+        let made = self.inner.store.insert_workspace(&new, Some(&kept), std::slice::from_ref(&event)).await;
+        let workspace = made.map_err(create_failed)?;
         self.announce(event);
-        let workspace = self.existing(id).await?;
         Ok(Created { workspace, auth_token: Some(issued.token) })
     }
 

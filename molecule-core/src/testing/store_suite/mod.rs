@@ -143,7 +143,8 @@ fn beat(seconds: i64) -> Condition {
 }
 
 async fn insert(store: &Store, new: &NewWorkspace) {
-    store.insert_workspace(new, None, &[]).await.unwrap();
+    let inserted = store.insert_workspace(new, None, &[]).await.unwrap();
+    assert_eq!(store.workspace(new.id).await.unwrap().as_ref(), Some(&inserted), "it is what will be read");
 }
 
 fn newest(limit: u32) -> Which {
