@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Response, redirect::Policy};
+use reqwest::{Client, ClientBuilder, NoProxy, Proxy, Response, Url, redirect::Policy};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -105,7 +105,8 @@ impl fmt::Debug for Way {
 /// A client with these `timeouts` that goes this `way`.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for a proxy that is no address, and for certificates that cannot be read.
+/// [`ErrorKind::InvalidInput`] for a proxy that is no address or speaks something else than HTTP, and for certificates that
+/// cannot be read.
 pub fn build_for(timeouts: Timeouts, way: &Way) -> Result<Client> {
     let mut builder = builder(timeouts);
     if let Some(path) = &way.certificates {
@@ -113,7 +114,7 @@ pub fn build_for(timeouts: Timeouts, way: &Way) -> Result<Client> {
     }
     let no_proxy = format!("{THIS_HOST},{}", way.no_proxy.as_deref().unwrap_or_default());
     let no_proxy = NoProxy::from_string(&no_proxy);
-    type Make = fn(String) -> reqwest::Result<Proxy>;
+    type Make = fn(Url) -> reqwest::Result<Proxy>;
     let proxies: [(&Option<String>, &str, Make); 3] = [
         (&way.http_proxy, "HTTP_PROXY", Proxy::http),
         (&way.https_proxy, "HTTPS_PROXY", Proxy::https),
@@ -122,11 +123,27 @@ pub fn build_for(timeouts: Timeouts, way: &Way) -> Result<Client> {
     // A proxy that is added counts, whatever was said before.
     for (proxy, name, make) in proxies {
         let Some(proxy) = proxy else { continue };
-        // What is wrong may hold a password.
-        let made = make(proxy.clone()).map_err(|_| Error::invalid(format!("{name} is no address of a proxy")))?;
+        let made = make(spoken(name, proxy)?).map_err(|_| no_address(name))?;
         builder = builder.proxy(made.no_proxy(no_proxy.clone()));
     }
     builder.build().map_err(not_built)
+}
+
+/// The address of the `proxy` that `name` names, where HTTP is spoken: with another kind calls would fail, or go past it.
+fn spoken(name: &str, proxy: &str) -> Result<Url> {
+    let address = if proxy.contains("://") { proxy.parse() } else { format!("http://{proxy}").parse() };
+    let address: Url = address.map_err(|_| no_address(name))?;
+    match address.scheme() {
+        "http" | "https" => Ok(address),
+        scheme => {
+            Err(Error::invalid(format!("{name} names a proxy of the kind {scheme}: only http and https are spoken")))
+        }
+    }
+}
+
+/// What is wrong may hold a password.
+fn no_address(name: &str) -> Error {
+    Error::invalid(format!("{name} is no address of a proxy"))
 }
 
 fn roots_and(path: &Path) -> Result<RootCertStore> {
@@ -228,7 +245,9 @@ mod tests {
         std::fs::write(&odd, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let trusting = |path: &Path| Way { certificates: Some(path.to_owned()), ..Way::default() };
         for (way, said) in [
-            (Way { all_proxy: Some("http://user:passw0rd@[".into()), ..Way::default() }, "ALL_PROXY is no address"),
+            (read(&[("ALL_PROXY", "http://user:passw0rd@[")]), "ALL_PROXY is no address"),
+            (read(&[("ALL_PROXY", "socks5h://user:passw0rd@p:1")]), "ALL_PROXY names a proxy of the kind socks5h"),
+            (read(&[("HTTPS_PROXY", "ftp://user:passw0rd@p:1")]), "HTTPS_PROXY names a proxy of the kind ftp"),
             (trusting(&folder.path().join("none")), "SSL_CERT_FILE cannot be read"),
             (trusting(&empty), "SSL_CERT_FILE holds no certificate"),
             (trusting(&odd), "SSL_CERT_FILE holds a certificate that is none"),
@@ -236,7 +255,11 @@ mod tests {
             let error = build_for(TIMEOUTS, &way).unwrap_err();
             assert!(error.message().starts_with(said) && !error.detail().contains("passw0rd"), "{}", error.detail());
         }
-        assert!(build_for(TIMEOUTS, &Way::default()).is_ok());
+        for way in
+            [Way::default(), read(&[("http_proxy", "p:1"), ("HTTPS_PROXY", "127.0.0.1:1"), ("ALL_PROXY", "https://p")])]
+        {
+            assert!(build_for(TIMEOUTS, &way).is_ok(), "{way:?}");
+        }
     }
 
     #[tokio::test]
