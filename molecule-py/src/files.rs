@@ -45,7 +45,7 @@ impl Files {
         let secrets = &agent.secrets;
         let root = root.unwrap_or_else(|| Core::root_beside(&secrets.folder));
         let (inbound, tokens) = (secrets.inbound.clone(), secrets.tokens.clone());
-        Self(Core::new(&secrets.folder, root, inbound, tokens, Arc::new(SystemEntropy)))
+        Self(Core::new(root, inbound, tokens, Arc::new(SystemEntropy)))
     }
 
     /// Begins to take in a form with files.

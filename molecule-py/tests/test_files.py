@@ -79,6 +79,7 @@ def test_files_are_sent_and_read(member: Member) -> None:
 
 
 def test_limits_and_refusals_come_through(member: Member) -> None:
+    (member.folder / "configs" / ".auth_token").write_text("t0ken")
     rows: list[tuple[Callable[[], httpx.Response], int, str]] = [
         (lambda: member.upload(("big.bin", bytes(25 * MIB + 1))), 413, "big.bin exceeds per-file limit (25 MB)"),
         (lambda: member.upload(("a", b"x"), field="other"), 400, "expected at least one 'files' field"),

@@ -48,11 +48,14 @@ impl StateDir {
         &self.path
     }
 
-    /// Whether a file of such a folder that is called `name` is, or is to take the place of, one that is for the agent
-    /// alone.
+    /// Whether a file that is called `name` is, or is to take the place of, one that such a folder holds for its agent alone,
+    /// also where the case of names does not count.
     #[cfg(feature = "files")]
     pub(super) fn is_for_the_agent_alone(name: &OsStr) -> bool {
-        [TOKEN, INBOUND, CURSOR].iter().any(|known| name.as_bytes().starts_with(known.as_bytes()))
+        let begins = |known: &&str| {
+            name.as_bytes().get(..known.len()).is_some_and(|name| name.eq_ignore_ascii_case(known.as_bytes()))
+        };
+        [TOKEN, INBOUND, CURSOR].iter().any(begins)
     }
 
     pub(super) fn auth_token(&self) -> SecretFile {

@@ -61,7 +61,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     let tokens = TokenStore::supplied_first(&settings.state, settings.token);
     let inbound = InboundSecret::new(&settings.state);
     let entropy = Arc::new(SystemEntropy);
-    let files = Files::new(&settings.state, settings.files_root, inbound.clone(), tokens.clone(), entropy.clone());
+    let files = Files::new(settings.files_root, inbound.clone(), tokens.clone(), entropy.clone());
     let client = PlatformClient::new(settings.platform_url, settings.workspace_id, tokens, inbound)?
         .through(&Way::read(paths::environment))?
         .with_timeout(settings.platform_timeout);

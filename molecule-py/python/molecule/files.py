@@ -26,7 +26,7 @@ class FilesApp:
     ``root`` is the folder that holds ``workspace``, ``configs``, ``home`` and ``plugins``: without it the one around the folder
     of the secrets, where that is called ``configs`` and has ``workspace`` beside it, else ``/`` as in a container.
     ``transcript`` gives the lines of the session from ``since`` on, at most ``limit``, as anything that JSON can hold; whoever
-    asks for it proves itself with the token of the workspace. Secrets are never sent.
+    asks for it proves itself with the token of the workspace. The secrets that agents keep are never sent.
     """
 
     def __init__(

@@ -50,7 +50,8 @@ impl Files {
         let boundary = content_type.and_then(|kind| multer::parse_boundary(kind).ok()).ok_or_else(no_form)?;
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(TOTAL));
         let mut form = Multipart::with_constraints(body, boundary, limits);
-        let mut kept: Option<Kept> = None;
+        let mut folder: Option<Arc<OwnedFd>> = None;
+        let mut begun = Vec::new();
         let mut refused = None;
         let mut files = Vec::new();
         let (mut seen_files, mut seen_fields) = (0, 0);
@@ -64,11 +65,11 @@ impl Files {
                 skip(field).await?;
                 continue;
             }
-            if kept.is_none() {
-                kept = Some(self.prepare().await?);
-            }
-            let Some(kept) = &mut kept else { continue };
-            match self.keep(kept, field).await? {
+            let folder = match &folder {
+                Some(folder) => folder,
+                None => folder.insert(self.prepare().await?),
+            };
+            match self.keep(folder, &mut begun, field).await? {
                 Ok(file) => files.push(file),
                 Err(refusal) => refused = Some(refusal),
             }
@@ -76,17 +77,19 @@ impl Files {
         if let Some(refusal) = refused {
             return Err(refusal);
         }
-        let Some(mut kept) = kept else { return Err(Refusal::new(400, "expected at least one 'files' field")) };
-        kept.names.clear();
+        if files.is_empty() {
+            return Err(Refusal::new(400, "expected at least one 'files' field"));
+        }
+        begun.into_iter().for_each(Begun::keep);
         Ok(json!({"files": files}))
     }
 
     /// The folder that files are kept in.
-    async fn prepare(&self) -> Result<Kept, Refusal> {
+    async fn prepare(&self) -> Result<Arc<OwnedFd>, Refusal> {
         let workspace = self.root.join("workspace");
         let prepared = tokio::task::spawn_blocking(move || folder(workspace)).await.map_err(io::Error::other);
         match prepared.and_then(|folder| folder) {
-            Ok(folder) => Ok(Kept { folder: Arc::new(folder), names: Vec::new() }),
+            Ok(folder) => Ok(Arc::new(folder)),
             Err(error) => {
                 tracing::error!(error = %error, "the folder for files that are sent cannot be prepared");
                 let mut refusal = Refusal::new(500, "failed to prepare uploads dir");
@@ -99,13 +102,24 @@ impl Files {
     }
 
     /// Writes one file. The outer error ends the whole form, the inner one is told at its end.
-    async fn keep(&self, kept: &mut Kept, mut field: Field<'static>) -> Result<Result<Value, Refusal>, Refusal> {
+    async fn keep(
+        &self,
+        folder: &Arc<OwnedFd>,
+        begun: &mut Vec<Begun>,
+        mut field: Field<'static>,
+    ) -> Result<Result<Value, Refusal>, Refusal> {
         let name = name::safe(field.file_name().unwrap_or_default());
         let kind = field.content_type().map(ToString::to_string).unwrap_or_else(|| UNKNOWN.to_owned());
         let mut random = [0; 16];
         self.entropy.fill(&mut random);
         let stored = format!("{:032x}-{name}", u128::from_be_bytes(random));
-        let mut file = kept.create(&stored).await.map_err(|error| not_written(&error))?;
+        let (place, called) = (folder.clone(), stored.clone());
+        // Where nobody waits for it any more, it goes with what this gives.
+        let creating = tokio::task::spawn_blocking(move || Begun::create(place, called));
+        let created = creating.await.map_err(io::Error::other).and_then(|created| created);
+        let (file, new) = created.map_err(|error| not_written(&error))?;
+        begun.push(new);
+        let mut file = tokio::fs::File::from_std(file);
         let mut size = 0;
         while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
             size += chunk.len() as u64;
@@ -120,35 +134,31 @@ impl Files {
     }
 }
 
-/// The files of a form that were written so far. They are removed with it: also where whoever sends them went away.
-struct Kept {
+/// A file of a form that is not whole yet. It is removed with this: also where whoever sends it went away.
+struct Begun {
     folder: Arc<OwnedFd>,
-    names: Vec<String>,
+    name: String,
+    is_kept: bool,
 }
 
-impl Kept {
+impl Begun {
     /// A new file called `name`, for its owner alone. What is in its place already stays as it is, links included.
-    async fn create(&mut self, name: &str) -> io::Result<tokio::fs::File> {
-        // Before it is there, so that none stays behind where this wait is given up.
-        self.names.push(name.to_owned());
-        let (folder, name) = (self.folder.clone(), name.to_owned());
+    fn create(folder: Arc<OwnedFd>, name: String) -> io::Result<(File, Self)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = tokio::task::spawn_blocking(move || openat(&*folder, name, flags, Mode::RUSR | Mode::WUSR));
-        match file.await.map_err(io::Error::other)? {
-            Ok(file) => Ok(tokio::fs::File::from_std(File::from(file))),
-            Err(error) => {
-                self.names.pop();
-                Err(error.into())
-            }
-        }
+        let file = openat(&*folder, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok((File::from(file), Self { folder, name, is_kept: false }))
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
     }
 }
 
-impl Drop for Kept {
+impl Drop for Begun {
     fn drop(&mut self) {
-        for name in &self.names {
+        if !self.is_kept {
             // Best effort: it was refused already, and whoever asked is told so.
-            let _ = unlinkat(&*self.folder, name, AtFlags::empty());
+            let _ = unlinkat(&*self.folder, &self.name, AtFlags::empty());
         }
     }
 }

@@ -35,8 +35,6 @@ const LINES: (usize, usize) = (100, 1000);
 pub struct Files {
     inbound: InboundSecret,
     tokens: TokenStore,
-    /// Where the secrets are, which are no files of the workspace.
-    state: PathBuf,
     root: PathBuf,
     entropy: Arc<dyn Entropy>,
 }
@@ -78,16 +76,10 @@ pub struct Page {
 }
 
 impl Files {
-    /// The files below `root`, which holds `workspace`, `configs`, `home` and `plugins`, for whoever knows the secrets in
-    /// `state`.
-    pub fn new(
-        state: &StateDir,
-        root: PathBuf,
-        inbound: InboundSecret,
-        tokens: TokenStore,
-        entropy: Arc<dyn Entropy>,
-    ) -> Self {
-        Self { inbound, tokens, state: state.path().to_owned(), root, entropy }
+    /// The files below `root`, which holds `workspace`, `configs`, `home` and `plugins`, for whoever knows the secret of
+    /// `inbound`; what was said, for whoever knows the token.
+    pub fn new(root: PathBuf, inbound: InboundSecret, tokens: TokenStore, entropy: Arc<dyn Entropy>) -> Self {
+        Self { inbound, tokens, root, entropy }
     }
 
     /// Where the folders of a workspace are whose secrets are in `state`: around that, where it is called `configs` and has

@@ -1,7 +1,6 @@
 //! Gives back a file of the workspace.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
@@ -24,13 +23,13 @@ impl Files {
     ///
     /// # Errors
     /// 401 where `authorization`, the whole header, is wrong; 400 for a path that may not be read, or leads to no file;
-    /// 404 where there is none, and for the secrets of the agent; 500 where it cannot be read.
+    /// 404 where there is none, and for the secrets of this agent and of others; 500 where it cannot be read.
     pub async fn read(&self, authorization: Option<&[u8]>, path: &str) -> Result<Opened, Refusal> {
         self.admit(authorization)?;
         file_path::check(path).map_err(|error| Refusal::new(400, error.message()))?;
-        let (root, state, asked) = (self.root.clone(), self.state.clone(), PathBuf::from(path));
+        let (root, asked) = (self.root.clone(), PathBuf::from(path));
         // A folder on a network may hold up whoever reads from it.
-        let opened = tokio::task::spawn_blocking(move || open(&root, &state, &asked)).await;
+        let opened = tokio::task::spawn_blocking(move || open(&root, &asked)).await;
         let (file, length) = opened.unwrap_or_else(|_| Err(unreadable()))?;
         let name = path.rsplit('/').next().unwrap_or_default();
         Ok(Opened {
@@ -42,7 +41,7 @@ impl Files {
     }
 }
 
-fn open(root: &Path, state: &Path, asked: &Path) -> Result<(File, u64), Refusal> {
+fn open(root: &Path, asked: &Path) -> Result<(File, u64), Refusal> {
     let missing = || Refusal::new(404, "file not found");
     let inner = asked.strip_prefix("/").map_err(|_| missing())?;
     let place = root.join(inner);
@@ -55,7 +54,8 @@ fn open(root: &Path, state: &Path, asked: &Path) -> Result<(File, u64), Refusal>
     if !folder.starts_with(allowed.map_err(|error| refused(&error))?) {
         return Err(Refusal::new(400, "invalid path"));
     }
-    if is_secret(state, &folder, name) {
+    // In any folder: where all files of a host are below the root, so are those of other agents.
+    if StateDir::is_for_the_agent_alone(name) {
         return Err(missing());
     }
     let file = folder.join(name);
@@ -71,10 +71,6 @@ fn open(root: &Path, state: &Path, asked: &Path) -> Result<(File, u64), Refusal>
         .map_err(|error| refused(&error))?;
     let metadata = file.metadata().map_err(|error| refused(&error))?;
     if metadata.is_file() { Ok((file, metadata.len())) } else { Err(irregular()) }
-}
-
-fn is_secret(state: &Path, folder: &Path, name: &OsStr) -> bool {
-    StateDir::is_for_the_agent_alone(name) && state.canonicalize().is_ok_and(|state| state == folder)
 }
 
 fn refused(error: &io::Error) -> Refusal {

@@ -1,11 +1,16 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::SystemEntropy;
@@ -23,7 +28,7 @@ fn files() -> (TempDir, Files) {
     let inbound = InboundSecret::new(&state);
     inbound.save(&"s3cret".into()).unwrap();
     let tokens = TokenStore::supplied_first(&state, Some("t0ken".into()));
-    let files = Files::new(&state, Files::root_beside(&state), inbound, tokens, Arc::new(SystemEntropy));
+    let files = Files::new(Files::root_beside(&state), inbound, tokens, Arc::new(SystemEntropy));
     (root, files)
 }
 
@@ -163,6 +168,63 @@ async fn a_sender_that_leaves_leaves_nothing_behind() {
     assert_eq!(kept(&root), 0);
 }
 
+/// Counts how often it was asked.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(u8::try_from(self.0.fetch_add(1, Ordering::Relaxed)).unwrap());
+    }
+}
+
+#[test]
+fn a_sender_that_leaves_while_a_file_is_made_leaves_nothing_behind() {
+    let (root, mut files) = files();
+    let names = Arc::new(Counting::default());
+    files.entropy = names.clone();
+    let (go, gone) = oneshot::channel();
+    let begun = Bytes::from([part("files", Some("a"), b"whole"), part("note", None, b"")].concat());
+    let rest = Bytes::from(form(&[part("files", Some("b"), b"never")]));
+    let body = stream::iter([Ok(begun)]).chain(stream::once(async move {
+        gone.await.unwrap();
+        Ok(rest)
+    }));
+    // One after the other, so that the second file waits for its turn.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (release, released) = mpsc::channel();
+        {
+            let taken = files.ingest(SECRET, FORM, None, body.boxed());
+            let mut taken = std::pin::pin!(taken);
+            let is_written = || {
+                let mut there =
+                    fs::read_dir(root.path().join("workspace/.molecule/chat-uploads")).into_iter().flatten();
+                there.any(|file| file.unwrap().metadata().unwrap().len() == 5)
+            };
+            while !is_written() {
+                tokio::select! {
+                    ended = &mut taken => panic!("it is not over: {ended:?}"),
+                    () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                }
+            }
+            let (at_it, is_at_it) = oneshot::channel();
+            drop(tokio::task::spawn_blocking(move || {
+                at_it.send(()).unwrap();
+                released.recv()
+            }));
+            is_at_it.await.unwrap();
+            go.send(()).unwrap();
+            while names.0.load(Ordering::Relaxed) < 2 {
+                assert!(futures_util::poll!(&mut taken).is_pending());
+            }
+        }
+        release.send(()).unwrap();
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+    });
+    assert_eq!(kept(&root), 0);
+}
+
 #[tokio::test]
 async fn links_in_the_way_are_not_followed() {
     let (root, files) = files();
@@ -188,8 +250,6 @@ async fn links_in_the_way_are_not_followed() {
         ("/workspace/none", 404, "file not found"),
         ("/workspace/a/b", 404, "file not found"),
         ("/workspace/\u{1F980}", 404, "file not found"),
-        ("/configs/.auth_token", 404, "file not found"),
-        ("/configs/.platform_inbound_secret", 404, "file not found"),
         ("/workspace/../etc/passwd", 400, "invalid path"),
         ("/workspace/a\0b", 400, "invalid path"),
         ("/etc/passwd", 400, "path must be under /configs, /workspace, /home, or /plugins"),
@@ -204,6 +264,27 @@ async fn links_in_the_way_are_not_followed() {
         assert_eq!(contents(files.read(SECRET, path).await.unwrap()).await, b"a", "{path}");
     }
     assert!(files.read(SECRET, "/configs/config.yaml").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_secrets_of_agents_are_not_given_away_wherever_they_are() {
+    let (root, files) = files();
+    fs::create_dir_all(root.path().join("home/u/.molecule-workspace")).unwrap();
+    for path in [
+        "/configs/.auth_token",
+        "/configs/.auth_token.7-1.tmp",
+        "/configs/.AUTH_Token",
+        "/configs/.platform_inbound_secret",
+        "/configs/.mcp_inbox_cursor",
+        "/home/u/.molecule-workspace/.auth_token",
+    ] {
+        fs::write(root.path().join(&path[1..]), "s3cret").unwrap();
+        assert_eq!(files.read(SECRET, path).await.unwrap_err(), Refusal::new(404, "file not found"), "{path}");
+    }
+    for path in ["/configs/.auth", "/workspace/auth_token"] {
+        fs::write(root.path().join(&path[1..]), "no secret").unwrap();
+        assert!(files.read(SECRET, path).await.is_ok(), "{path}");
+    }
 }
 
 #[tokio::test]
