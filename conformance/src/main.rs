@@ -211,6 +211,7 @@ async fn backend(name: Backend, workload: String) -> Result<Report, Failure> {
                 command: std::path::absolute(workload)?,
                 args: Vec::new(),
                 inherit: Vec::new(),
+                open_files: None,
                 stop_grace: DEFAULT_STOP_GRACE,
             })?;
             provisioner::run_watched("process", &backend, &provisioner::Plain { runtime }, progress).await

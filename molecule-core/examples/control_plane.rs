@@ -104,6 +104,7 @@ impl Fleet {
                     command: PathBuf::from(command),
                     args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                     inherit: env::var("PATH").map(|path| ("PATH".to_owned(), path)).into_iter().collect(),
+                    open_files: None,
                     stop_grace: DEFAULT_STOP_GRACE,
                 })?);
                 (backend.clone(), backend)

@@ -49,6 +49,7 @@ fn config(root: &Path) -> ProcessConfig {
         command: workload(),
         args: Vec::new(),
         inherit: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        open_files: None,
         stop_grace: Duration::from_secs(5),
     }
 }
@@ -442,6 +443,23 @@ mod processes {
         assert_eq!(error.message(), "the agent command cannot be run: entity not found — configure one that is there");
         assert!(error.detail().contains("/no/such/agent"), "{error:?}");
         assert_eq!(provisioner.observe(id).await.unwrap(), Workload::Absent);
+    }
+
+    #[tokio::test]
+    async fn an_agent_may_have_as_many_files_open_as_was_said() {
+        let (home, id) = (Home::new(), new_id());
+        let limits = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let of = |pid: &str| {
+            let all = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+            limits(all.lines().find(|line| line.starts_with("Max open files")).unwrap())[3..5].to_vec()
+        };
+        let [own, most] = of("self").try_into().unwrap();
+        for (open_files, expected) in [(Some(99), "99"), (Some(u64::MAX - 1), &*most), (None, &*own)] {
+            let provisioner = ProcessProvisioner::new(ProcessConfig { open_files, ..config(home.0.path()) }).unwrap();
+            provisioner.start(&spec(id, &[])).await.unwrap();
+            assert_eq!(of(&leader(&home.record(id)).to_string()), [expected, &most], "{open_files:?}");
+            provisioner.stop(id).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -2,10 +2,9 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::response::Response;
+use axum::{http::header::UPGRADE, response::Response};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -19,7 +18,7 @@ pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(75);
 /// How long it may take once most places are taken: who keeps one without a word makes room for others soon.
 const SHORT_OF_PLACES: Duration = Duration::from_secs(5);
 
-/// File descriptors that are not for connections: the database, the engine, calls to agents.
+/// File descriptors that are for what no connection asks for: the database, the engine, messages that were kept.
 const OTHERS: usize = 256;
 
 /// How many connections there may be at once.
@@ -35,28 +34,27 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// As many as this process may have file descriptors, once it allowed itself all that it may, less those that it needs
-    /// for other things.
-    pub(crate) fn of_this_process() -> Self {
-        let before = getrlimit(Resource::Nofile);
-        let most = Rlimit { current: before.maximum, maximum: before.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, most) {
-            tracing::warn!(%error, limit = before.current, "the limit of file descriptors could not be raised");
-        }
-        let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-        let all = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHERS).max(limit / 2));
-        tracing::debug!(connections = all, "file descriptors");
+    /// As many as go with `descriptors` of files: each has one, and one more for the call that it may ask for.
+    pub(crate) fn with(descriptors: Option<u64>) -> Self {
+        let limit = descriptors.and_then(|limit| usize::try_from(limit).ok());
+        let all = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHERS).max(limit / 2) / 2);
+        tracing::debug!(connections = all, "places");
         Self::new(all)
     }
 
     /// One of them, waiting for it, and how long who takes it may take to say what they want.
-    async fn take(&self, head_within: Duration) -> (Option<OwnedSemaphorePermit>, Duration) {
+    async fn take(&self, head_within: Duration) -> (Place, Duration) {
         // It is never closed.
-        let place = Arc::clone(&self.free).acquire_owned().await.ok();
+        let place = Place(Arc::clone(&self.free).acquire_owned().await.ok().map(Arc::new));
         let is_short = self.free.available_permits() < self.all / 10;
         (place, if is_short { head_within.min(SHORT_OF_PLACES) } else { head_within })
     }
 }
+
+/// The place of a connection, free again when all of it is dropped. A request to speak something else on the connection brings
+/// it along, for whoever goes on with that.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is held, and that is all")] Option<Arc<OwnedSemaphorePermit>>);
 
 /// The pause where no connection can be taken, which is when there are too many.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -93,11 +91,7 @@ where
                 }
             },
         };
-        let conversation = converse(stream, peer, answer.clone(), head_within, stop.clone());
-        connections.spawn(async move {
-            conversation.await;
-            drop(place);
-        });
+        connections.spawn(converse(stream, peer, place, answer.clone(), head_within, stop.clone()));
     }
     drop(listener);
     connections.close();
@@ -105,14 +99,23 @@ where
     Ok(())
 }
 
-async fn converse<A, F>(stream: TcpStream, peer: SocketAddr, answer: A, head_within: Duration, stop: CancellationToken)
-where
+async fn converse<A, F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    answer: A,
+    head_within: Duration,
+    stop: CancellationToken,
+) where
     A: Fn(SocketAddr, Request<Incoming>) -> F,
     F: Future<Output = Response> + Send + 'static,
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(head_within);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(place.clone());
+        }
         let answer = answer(peer, request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -138,9 +141,19 @@ fn is_theirs(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
+    use molecule_core::{ControlPlane, identity::Exposure, store::Store};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::serve::{front::Front, state::AppState};
+
+    #[test]
+    fn places_leave_descriptors_for_what_is_done_in_them() {
+        for (descriptors, places) in [(2, 1), (256, 64), (1024, 384), (4096, 1920), (1_048_576, 524_160)] {
+            assert_eq!(Places::with(Some(descriptors)).all, places, "{descriptors}");
+        }
+        assert_eq!(Places::with(None).all, Semaphore::MAX_PERMITS);
+    }
 
     #[tokio::test]
     async fn who_comes_when_most_places_are_taken_is_to_say_soon_what_they_want() {
@@ -153,6 +166,26 @@ mod tests {
         }
         taken.truncate(10);
         assert_eq!(places.take(minute).await.1, minute);
+    }
+
+    #[tokio::test]
+    async fn a_websocket_has_its_place_until_it_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let feed = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let (stop, tasks, places) = (CancellationToken::new(), TaskTracker::new(), Places::new(2));
+        let app =
+            AppState::alone(ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap()).build().unwrap());
+        let front = Front::new(app.clone());
+        let answer = move |peer, request| front.clone().answer(peer, Exposure::Loopback, request);
+        tasks.spawn(serve(listener, answer, places.clone(), HEAD_WITHIN, stop.clone()));
+        let (mut socket, _) = tokio_tungstenite::connect_async(&feed).await.unwrap();
+        // The other place is that of whoever comes next.
+        tokio::time::timeout(Duration::from_millis(200), places.take(HEAD_WITHIN)).await.unwrap_err();
+        socket.close(None).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), places.take(HEAD_WITHIN)).await.unwrap();
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use molecule_core::{
 };
 
 use super::{
+    descriptors::Descriptors,
     installation, remote,
     settings::{ProvisionerChoice, Settings},
 };
@@ -29,7 +30,7 @@ pub(crate) enum Chosen {
 }
 
 /// Chooses as `settings` says, and logs which and why.
-pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
+pub(crate) async fn choose(settings: &Settings, descriptors: Descriptors) -> Result<Chosen, Error> {
     let local = settings.listen.ip().is_loopback();
     match settings.provisioner {
         ProvisionerChoice::Docker => {
@@ -38,7 +39,7 @@ pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
             Ok(chosen)
         }
         ProvisionerChoice::Process => {
-            let chosen = process(settings)?;
+            let chosen = process(settings, descriptors)?;
             tracing::warn!("workspaces run as child processes, as asked for; nothing isolates them from this host");
             Ok(chosen)
         }
@@ -56,7 +57,7 @@ pub(crate) async fn choose(settings: &Settings) -> Result<Chosen, Error> {
                 Ok(chosen)
             }
             Err(error) if local => {
-                let chosen = process(settings)?;
+                let chosen = process(settings, descriptors)?;
                 tracing::warn!(
                     docker = error.detail(),
                     "workspaces run as child processes: no Docker daemon answered; nothing isolates them from this host"
@@ -93,7 +94,7 @@ async fn docker(settings: &Settings) -> Result<Chosen, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the frontend decides what of its environment a child sees")]
-fn process(settings: &Settings) -> Result<Chosen, Error> {
+fn process(settings: &Settings, descriptors: Descriptors) -> Result<Chosen, Error> {
     let command = match &settings.agent_command {
         Some(command) => command.clone(),
         None => std::env::current_exe().map_err(|error| {
@@ -107,6 +108,7 @@ fn process(settings: &Settings) -> Result<Chosen, Error> {
         command,
         args: vec!["agent".to_owned()],
         inherit,
+        open_files: descriptors.before,
         stop_grace: DEFAULT_STOP_GRACE,
     };
     Ok(Chosen::Process(Arc::new(ProcessProvisioner::new(config)?)))

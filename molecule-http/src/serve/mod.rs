@@ -3,6 +3,7 @@
 mod accept;
 mod backend;
 mod data_dir;
+mod descriptors;
 mod detach;
 mod docker;
 mod edge;
@@ -46,7 +47,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::settings::ServeArgs;
 use self::{
+    accept::Places,
     backend::Chosen,
+    descriptors::Descriptors,
     edge::Edge,
     front::Front,
     listeners::Listeners,
@@ -76,6 +79,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let settings = args.resolve(data_dir)?;
     logging::start(settings.log_format, &settings.log)?;
     refuse_open_doors(&settings)?;
+    let descriptors = Descriptors::raise();
     let edge = edge(&settings)?;
     // Held until the end of the process, however that comes.
     let _lock = data_dir::take(&settings.data_dir)?;
@@ -83,7 +87,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
     let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, error))?;
     let store = Store::connect(database_url(&settings)?.expose_secret()).await?;
     tracing::info!(database = engine_name(&store), data = %settings.data_dir.display(), "the store is open");
-    let chosen = backend::choose(&settings).await?;
+    let chosen = backend::choose(&settings, descriptors).await?;
     let claim = claim(&store, &chosen).await?;
     let mut listeners = vec![(listener, exposure_of(address.ip()))];
     if let Chosen::Docker { gateway: Some(gateway), .. } = &chosen {
@@ -124,7 +128,7 @@ pub(crate) async fn run(args: ServeArgs, data_dir: Option<PathBuf>) -> Result<()
         (renewed, unreadable) => tracing::error!(renewed, unreadable, "some secrets cannot be read: a key is missing"),
     }
     control_plane.start();
-    let servers = serve(listeners, &state, &stop);
+    let servers = serve(listeners, Places::with(descriptors.now), &state, &stop);
     tracing::info!(%address, backend = control_plane.backend_name(), "listening");
     let outcome = tokio::select! {
         result = until_stopped(settings.welcome.then_some(address), &control_plane) => { result?; Ok(()) }
@@ -158,10 +162,11 @@ async fn until_stopped(welcome: Option<SocketAddr>, control_plane: &ControlPlane
 
 fn serve(
     listeners: Vec<(TcpListener, Exposure)>,
+    places: Places,
     state: &AppState,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
-    let (front, places) = (Front::new(state.clone()), accept::Places::of_this_process());
+    let front = Front::new(state.clone());
     let mut servers = JoinSet::new();
     for (listener, exposure) in listeners {
         let front = front.clone();

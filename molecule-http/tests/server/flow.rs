@@ -3,6 +3,7 @@
 use std::fs;
 
 use reqwest::Method;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::{
@@ -63,6 +64,24 @@ async fn lives_and_ends(database: Option<&str>) {
     let expected =
         ["PROVISIONING", "ONLINE", "PROVISIONING", "ONLINE", "REMOVED"].map(|kind| format!("WORKSPACE_{kind}"));
     assert_eq!(kinds, expected);
+}
+
+#[tokio::test]
+async fn a_server_allows_itself_more_files_and_its_agents_what_it_had() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let most = maximum.expect("files are limited");
+    // No test needs that one.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most - 1), maximum }).expect("it may be less");
+    let server = Setup::process().start().await;
+    let limit = |process: String| {
+        let limits = fs::read_to_string(format!("/proc/{process}/limits")).expect("it runs");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("files are limited");
+        line.split_whitespace().nth(3).expect("a number").to_owned()
+    };
+    assert_eq!(limit(server.process_id().to_string()), most.to_string());
+    let id = server.create("one").await;
+    server.until_status(&id, "online").await;
+    assert_eq!(limit(server.pid(&id).expect("it runs").to_string()), (most - 1).to_string());
 }
 
 #[tokio::test]

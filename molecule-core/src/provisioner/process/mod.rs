@@ -80,6 +80,9 @@ pub struct ProcessConfig {
     /// The variables of the server's environment that agents get, such as `PATH` and `HOME`. They get no other: the
     /// server's environment holds the server's secrets.
     pub inherit: Vec<(String, String)>,
+    /// How many files an agent may have open until it raises that itself (its soft limit); `None` for as many as this
+    /// process may.
+    pub open_files: Option<u64>,
     /// How long processes may take to end after SIGTERM, before SIGKILL.
     pub stop_grace: Duration,
 }

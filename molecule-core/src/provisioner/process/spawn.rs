@@ -9,7 +9,7 @@ use std::{
     process::Stdio,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group, setsid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit, setsid};
 use tokio::process::{Child, Command};
 
 use super::{ProcessConfig, folder, folder::Folder, log, proc_table::ProcessId, record::Record};
@@ -49,12 +49,23 @@ pub(super) fn spawn(config: &ProcessConfig, folder: &Folder, spec: &StartSpec) -
         .stdout(log)
         .stderr(errors)
         .kill_on_drop(false);
-    // A session of its own: no signal meant for the server reaches it, and all its descendants can be found.
-    let lead_session = || setsid().map(drop).map_err(io::Error::from);
-    #[expect(unsafe_code, reason = "setsid is one system call; it is safe between fork and exec")]
+    let open_files = config.open_files;
+    let prepare = move || {
+        // A session of its own: no signal meant for the server reaches it, and all its descendants can be found.
+        setsid()?;
+        if let Some(current) = open_files {
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            setrlimit(
+                Resource::Nofile,
+                Rlimit { current: Some(maximum.map_or(current, |most| most.min(current))), maximum },
+            )?;
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "these are system calls alone; they are safe between fork and exec")]
     // SAFETY: the closure neither allocates nor takes a lock, as is demanded of code between fork and exec.
     unsafe {
-        command.pre_exec(lead_session);
+        command.pre_exec(prepare);
     }
     let child = command.spawn().map_err(|error| {
         let message = format!(
@@ -227,6 +238,7 @@ mod tests {
             command: command.into(),
             args: Vec::new(),
             inherit: vec![("PATH".to_owned(), "/bin".to_owned()), ("LANG".to_owned(), "C".to_owned())],
+            open_files: None,
             stop_grace: Duration::ZERO,
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
@@ -22,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ErrorView;
 use crate::serve::{
+    accept,
     error::ApiResult,
     guard::{Claimed, Received},
     listeners::{Admission, PROTOCOL, Pace, Place, WRITE_DEADLINE, Wish},
@@ -49,6 +51,7 @@ pub(crate) async fn connect(
     Received(exposure): Received,
     Claimed(claimed): Claimed,
     headers: HeaderMap,
+    connection: Option<Extension<accept::Place>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> ApiResult<Response> {
     let admission = Admission::new(&headers, exposure, Wish::Feed { claimed });
@@ -59,15 +62,21 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|rejection| {
         Error::invalid("this route takes WebSocket connections only").with_member("detail", rejection.body_text())
     })?;
-    let place = app.listeners.enter(agent)?;
+    let places = Places { _listener: app.listeners.enter(agent)?, _connection: connection };
     let upgrade = upgrade.max_message_size(INBOUND_LIMIT).max_frame_size(INBOUND_LIMIT).protocols([PROTOCOL]);
     Ok(upgrade.on_upgrade(async move |socket| {
         let sockets = app.sockets.clone();
-        sockets.track_future(serve(app, agent, admission, place, socket)).await;
+        sockets.track_future(serve(app, agent, admission, places, socket)).await;
     }))
 }
 
-async fn serve(app: AppState, agent: Option<WorkspaceId>, admission: Admission, _place: Place, mut socket: WebSocket) {
+async fn serve(
+    app: AppState,
+    agent: Option<WorkspaceId>,
+    admission: Admission,
+    _places: Places,
+    mut socket: WebSocket,
+) {
     let counted = Counted::new(&app);
     let why = feed(&app, agent, &admission, &mut socket).await;
     drop(counted);
@@ -83,6 +92,12 @@ async fn serve(app: AppState, agent: Option<WorkspaceId>, admission: Admission, 
         // The peer may be gone; there is nobody left to tell.
         let _ = tokio::time::timeout(within, farewell).await;
     }
+}
+
+/// What is taken as long as the socket is open.
+struct Places {
+    _listener: Place,
+    _connection: Option<Extension<accept::Place>>,
 }
 
 /// One more in the metrics, however it ends.
