@@ -82,8 +82,7 @@ fn collect(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
         };
         match token {
             TokenTree::Group(group) if is_macro[1] => {
-                let mut pieces = Vec::new();
-                collect(group.stream(), &mut pieces);
+                let pieces = joined(group.stream());
                 let line = pieces.first().map(|(line, _)| *line);
                 found.extend(line.map(|line| (line, pieces.into_iter().map(|(_, piece)| piece).collect())));
             }
@@ -92,6 +91,24 @@ fn collect(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
             TokenTree::Ident(_) | TokenTree::Punct(_) => {}
         }
     }
+}
+
+/// What `concat!` joins. What another macro stands for is written elsewhere: a name stands in its place.
+fn joined(tokens: TokenStream) -> Vec<(usize, String)> {
+    let mut pieces = Vec::new();
+    let (mut name, mut is_call) = (String::new(), false);
+    for token in tokens {
+        let line = token.span().start().line;
+        match &token {
+            TokenTree::Group(group) if is_call && name == "concat" => pieces.extend(joined(group.stream())),
+            TokenTree::Group(_) if is_call => pieces.push((line, "x".to_owned())),
+            TokenTree::Literal(literal) => pieces.extend(string(literal)),
+            TokenTree::Ident(ident) => name = ident.to_string(),
+            TokenTree::Group(_) | TokenTree::Punct(_) => {}
+        }
+        is_call = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '!');
+    }
+    pieces
 }
 
 fn string(literal: &Literal) -> Option<(usize, String)> {

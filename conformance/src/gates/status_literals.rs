@@ -135,6 +135,13 @@ mod tests {
         assert_eq!(lines(text), [2]);
         let text = "const SET: &str = \"x\";\nconst A: &str = concat!(\"UPDATE workspaces SET status = $1\", SET);";
         assert_eq!(lines(text), [0; 0]);
+        let text = |status: &str| {
+            format!(
+                "const A: &str = concat!(\"UPDATE workspaces \", concat!(\"SET status = {status} \"), \"RETURNING \", \
+                 columns!(), \", url\");"
+            )
+        };
+        assert_eq!((lines(&text("'failed'")), lines(&text("$1"))), (vec![1], vec![]));
     }
 
     #[test]
