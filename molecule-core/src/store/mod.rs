@@ -75,7 +75,7 @@ pub(crate) use self::{
     sweeps::{Idle, Standing},
     tokens::{Added, Credentials},
     values::NewValue,
-    workspaces::{Abandoned, Kin, NewWorkspace, Registration, Supervised},
+    workspaces::{Abandoned, Asked, Cause, Kin, NewWorkspace, Registration, Supervised},
 };
 use self::{
     memory::Memory,
@@ -338,6 +338,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (23, "leases", include_str!("../../migrations/sqlite/0023_leases.sql")),
     (24, "audit", include_str!("../../migrations/sqlite/0024_audit.sql")),
     (25, "instructions", include_str!("../../migrations/sqlite/0025_instructions.sql")),
+    (26, "asked", include_str!("../../migrations/sqlite/0026_asked.sql")),
 ];
 
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -361,6 +362,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (23, "leases", include_str!("../../migrations/postgres/0023_leases.sql")),
     (24, "audit", include_str!("../../migrations/postgres/0024_audit.sql")),
     (25, "instructions", include_str!("../../migrations/postgres/0025_instructions.sql")),
+    (26, "asked", include_str!("../../migrations/postgres/0026_asked.sql")),
 ];
 
 fn migrator(migrations: Migrations) -> Migrator {

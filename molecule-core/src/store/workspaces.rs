@@ -115,9 +115,12 @@ statements! {
     LOSE = "UPDATE workspaces SET status = $3, updated_at = $4 \
             WHERE id = $1 AND status = $2 AND last_heartbeat_at IS NOT DISTINCT FROM $5";
     BEGIN_ATTEMPT = "UPDATE workspaces SET status = $3, url = '', last_sample_error = NULL, provision_attempt = $4, \
-                     provision_started_at = $5, provision_asked_at = NULL, provision_renewed_at = $5, active_tasks = 0, \
+                     provision_started_at = $5, provision_asked_at = NULL, provision_renewed_at = $5, \
+                     provision_config = CASE WHEN $8 THEN $9 ELSE provision_config END, \
+                     provision_reset = CASE WHEN $8 THEN $10 ELSE provision_reset END, active_tasks = 0, \
                      current_task = '', updated_at = $5 WHERE id = $1 AND status = $2 \
-                     AND ((provision_attempt = $6 AND provision_renewed_at = $7) OR $6 IS NULL)";
+                     AND ((provision_attempt = $6 AND provision_renewed_at = $7) OR $6 IS NULL) \
+                     RETURNING provision_config, provision_reset";
     RENEW_ATTEMPT = "UPDATE workspaces SET provision_renewed_at = $4 WHERE id = $1 AND status = $2 \
                      AND provision_attempt = $3 AND provision_renewed_at IS NOT NULL";
     BEGIN_START = "UPDATE workspaces SET provision_asked_at = $4 \
@@ -173,6 +176,26 @@ pub(crate) struct NewWorkspace {
     /// What it is given from the start.
     pub(crate) secrets: Vec<NewSecret>,
     pub(crate) created_at: DateTime<Utc>,
+}
+
+row! {
+    /// What a try is asked for besides a start.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub(crate) struct Asked {
+        /// The folder below the templates whose files go into the configuration.
+        pub(crate) provision_config: Option<String>,
+        /// Whether the agent's conversation is forgotten.
+        pub(crate) provision_reset: bool,
+    }
+}
+
+/// Why a try begins.
+#[derive(Debug, Clone)]
+pub(crate) enum Cause {
+    /// Somebody asks for it.
+    Asked(Asked),
+    /// To go on with the one before.
+    Abandoned(Abandoned),
 }
 
 /// A try that nobody carries out any more, as it was last seen.
@@ -415,18 +438,23 @@ impl Store {
         Ok(taken)
     }
 
-    /// Takes `step` into a new try at bringing the workspace up: in the place of the `abandoned` one, where that is named.
-    /// False when the row is no longer at its start, or somebody carries that one out after all.
+    /// Takes `step` into a new try at bringing the workspace up, and gives what that is asked for: what an abandoned one
+    /// was that it takes the place of. `None` when the row is no longer at its start, or somebody carries that one out after
+    /// all.
     pub(crate) async fn begin_attempt(
         &self,
         id: WorkspaceId,
         step: Transition,
         attempt: AttemptId,
-        abandoned: Option<Abandoned>,
+        cause: &Cause,
         event: &Event,
-    ) -> Result<bool> {
-        let taken = in_transaction!(self.writer(), |tx| {
-            let done = sqlx::query(BEGIN_ATTEMPT)
+    ) -> Result<Option<Asked>> {
+        let (asked, abandoned) = match cause {
+            Cause::Asked(asked) => (Some(asked), None),
+            Cause::Abandoned(abandoned) => (None, Some(abandoned)),
+        };
+        let begun: Option<Asked> = in_transaction!(self.writer(), |tx| {
+            let begun = sqlx::query_as(BEGIN_ATTEMPT)
                 .bind(id)
                 .bind(step.from())
                 .bind(step.to())
@@ -434,15 +462,18 @@ impl Store {
                 .bind(event.created_at)
                 .bind(abandoned.map(|abandoned| abandoned.attempt))
                 .bind(abandoned.map(|abandoned| abandoned.renewed_at))
-                .execute(&mut *tx)
+                .bind(asked.is_some())
+                .bind(asked.and_then(|asked| asked.provision_config.as_deref()))
+                .bind(asked.is_some_and(|asked| asked.provision_reset))
+                .fetch_optional(&mut *tx)
                 .await?;
-            if done.rows_affected() == 1 {
+            if begun.is_some() {
                 insert_event!(tx, event)?;
             }
-            Ok(done.rows_affected() == 1)
+            Ok(begun)
         })?;
-        self.changed_if(id, taken);
-        Ok(taken)
+        self.changed_if(id, begun.is_some());
+        Ok(begun)
     }
 
     /// Says that `attempt` is still carried out. False once the backend has answered, or the try is over.

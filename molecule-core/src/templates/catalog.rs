@@ -25,7 +25,7 @@ pub(crate) enum ConfigSource {
 }
 
 /// The label of a restart that leaves the configuration alone.
-const EXISTING: &str = "existing-volume";
+pub(crate) const EXISTING: &str = "existing-volume";
 
 impl ControlPlane {
     /// Every template that can be read, by id.
@@ -95,6 +95,17 @@ impl ControlPlane {
             })
         })
         .await
+    }
+
+    /// What a restart puts into the configuration folder that somebody else began with this label, if any. A template that
+    /// is gone meanwhile is passed over.
+    pub(crate) async fn config_asked_for(&self, label: Option<String>) -> ConfigSource {
+        let Some(label) = label else { return ConfigSource::Keep };
+        let templates = self.inner.config.templates.clone();
+        match blocking(move || Ok(templates.locate(&label).ok().flatten())).await {
+            Ok(Some(folder)) => ConfigSource::Folder(folder),
+            Ok(None) | Err(_) => ConfigSource::Keep,
+        }
     }
 
     /// The files that a start puts into the configuration folder, where it `holds` a configuration or not yet, and the

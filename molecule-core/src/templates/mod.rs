@@ -9,7 +9,7 @@ mod import;
 mod manifest;
 
 pub(crate) use self::{
-    catalog::ConfigSource,
+    catalog::{ConfigSource, EXISTING},
     config::{SubWorkspace, agent_command, required_env, shared_context, sub_workspaces},
     files::is_own_file,
 };

@@ -12,8 +12,8 @@ use crate::{
     events::EventKind,
     id::WorkspaceId,
     provisioner::{dispatch::Job, no_backend, stop::Source},
-    store::Abandoned,
-    templates::ConfigSource,
+    store::{Abandoned, Asked, Cause},
+    templates::{ConfigSource, EXISTING},
 };
 
 /// How a workspace is brought up anew. [`Default`] leaves its conversation and its configuration alone.
@@ -67,7 +67,11 @@ impl ControlPlane {
             self.demand_backend()?;
             self.refuse_below_paused(&workspace).await?;
             let (config, label) = self.config_for_restart(restart, &workspace).await?;
-            if self.begin_attempt_from(workspace, Source::Restart, restart.reset_session, config, None).await? {
+            let asked = Asked {
+                provision_config: (label != EXISTING).then(|| label.clone()),
+                provision_reset: restart.reset_session,
+            };
+            if self.begin_attempt_from(workspace, Source::Restart, config, Cause::Asked(asked)).await? {
                 return Ok((Restarted::Provisioning, label));
             }
         }
@@ -103,12 +107,14 @@ impl ControlPlane {
         source: Source,
         reset_session: bool,
     ) -> Result<bool> {
-        self.begin_attempt_from(workspace, source, reset_session, ConfigSource::Keep, None).await
+        let asked = Asked { provision_config: None, provision_reset: reset_session };
+        self.begin_attempt_from(workspace, source, ConfigSource::Keep, Cause::Asked(asked)).await
     }
 
-    /// Goes on in a new try with what nobody carries out any more. False when somebody does after all.
+    /// Goes on in a new try with what nobody carries out any more, and with what that was asked for. False when somebody
+    /// does after all.
     pub(crate) async fn take_over(&self, workspace: Workspace, abandoned: Abandoned) -> Result<bool> {
-        self.begin_attempt_from(workspace, Source::AutoRestart, false, ConfigSource::Keep, Some(abandoned)).await
+        self.begin_attempt_from(workspace, Source::AutoRestart, ConfigSource::Keep, Cause::Abandoned(abandoned)).await
     }
 
     /// As [`ControlPlane::begin_attempt`], with what goes into the configuration folder.
@@ -116,9 +122,8 @@ impl ControlPlane {
         &self,
         workspace: Workspace,
         source: Source,
-        reset_session: bool,
         config: ConfigSource,
-        abandoned: Option<Abandoned>,
+        cause: Cause,
     ) -> Result<bool> {
         let step = workspace.status.to(Status::Provisioning)?;
         let attempt = self.new_attempt();
@@ -127,11 +132,15 @@ impl ControlPlane {
             workspace.id,
             json!({"name": workspace.name, "tier": workspace.tier, "runtime": workspace.runtime}),
         );
-        if !self.inner.store.begin_attempt(workspace.id, step, attempt, abandoned, &event).await? {
+        let Some(asked) = self.inner.store.begin_attempt(workspace.id, step, attempt, &cause, &event).await? else {
             return Ok(false);
-        }
+        };
         self.announce(event);
-        self.provision(Job { workspace, attempt, restart: Some(source), reset_session, config });
+        let config = match cause {
+            Cause::Asked(_) => config,
+            Cause::Abandoned(_) => self.config_asked_for(asked.provision_config).await,
+        };
+        self.provision(Job { workspace, attempt, restart: Some(source), reset_session: asked.provision_reset, config });
         Ok(true)
     }
 

@@ -9,7 +9,7 @@ use molecule_core::{
     registry::{Heartbeat, Register},
     store::{Store, gate},
     templates::Templates,
-    testing::{Operation, Sweep, sweep},
+    testing::{Operation, ScriptedProvisioner, Sweep, sweep},
     workspace::{CreateWorkspace, Restart, Status},
 };
 use secrecy::ExposeSecret;
@@ -203,6 +203,36 @@ async fn a_restart_takes_the_first_template_that_is_there() {
         assert_eq!(config(&fleet, before).is_some(), label != "existing-volume", "{restart:?}");
     }
     fleet.down().await;
+}
+
+#[tokio::test]
+async fn a_restart_that_died_with_its_server_is_done_as_it_was_asked_for() {
+    let (before, dir) = with_templates(&[("special", "name: special\nruntime: claude-code\n")]).await;
+    let id = before.create("a").await;
+    before.come_online(id).await;
+    before.backend.when(Operation::Stop).hang();
+    let restart = Restart { reset_session: true, template: "special".to_owned(), ..Restart::default() };
+    before.control_plane.restart_from(id, &restart).await.unwrap();
+    before.backend.called(Operation::Stop, 1).await;
+    let backend = ScriptedProvisioner::new();
+    let control_plane = ControlPlane::builder(before.control_plane.store().clone())
+        .config(Config { templates: Templates::open(Some(dir.path().to_owned()), None), ..Config::default() })
+        .clock(Arc::new(before.clock.clone()))
+        .local_backend(Arc::new(backend.clone()))
+        .build()
+        .unwrap();
+    control_plane.start();
+    let after = Fleet { control_plane, backend, clock: before.clock.clone() };
+    after.backend.called(Operation::Start, 1).await;
+    assert!(after.backend.starts()[0].reset_session);
+    assert!(config(&after, 0).unwrap().starts_with("name: special"));
+    after.come_online(id).await;
+    // What was done is not done again.
+    after.control_plane.restart(id, false).await.unwrap();
+    after.backend.called(Operation::Start, 2).await;
+    assert!(!after.backend.starts()[1].reset_session);
+    assert_eq!(config(&after, 1), None);
+    after.down().await;
 }
 
 #[tokio::test]

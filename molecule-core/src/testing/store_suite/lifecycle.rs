@@ -7,7 +7,7 @@ use crate::{
     clock::{SystemEntropy, random_uuid},
     events::Event,
     id::{EventId, WorkspaceId},
-    store::{Abandoned, Condition, NewAgent, NewWorkspace, Store, machines::LeftMachine},
+    store::{Abandoned, Asked, Cause, Condition, NewAgent, NewWorkspace, Store, machines::LeftMachine},
     workspace::Status,
 };
 
@@ -88,8 +88,10 @@ cases! {
             let renewed_at = store.provisioning().await.unwrap()[0].provision_renewed_at;
             renewed_at.map(|renewed_at| Abandoned { attempt, renewed_at })
         };
-        let take = async |attempt, abandoned| {
-            store.begin_attempt(new.id, again, attempt, abandoned, &event(new.id, 9)).await.unwrap()
+        let begin = async |attempt, cause| store.begin_attempt(new.id, again, attempt, &cause, &event(new.id, 9)).await;
+        let take = async |attempt, abandoned: Option<Abandoned>| {
+            let cause = abandoned.map_or_else(|| Cause::Asked(Asked::default()), Cause::Abandoned);
+            begin(attempt, cause).await.unwrap().is_some()
         };
         let first = new.provision_attempt.unwrap();
         let abandoned = seen(first).await.expect("it is under way from the start");
@@ -106,6 +108,34 @@ cases! {
         // Whoever asks for another try gets it.
         assert!(take(third, None).await);
         assert_eq!(seen(third).await.map(|abandoned| abandoned.renewed_at), Some(at(9)));
+    }
+
+    /// Who goes on with a try does what it was asked for; any other try is asked anew
+    async fn keeps_what_a_try_was_asked_for(store: Store) {
+        let new = workspace();
+        insert(&store, &new).await;
+        let again = Status::Provisioning.to(Status::Provisioning).unwrap();
+        let begin = async |cause| {
+            let id = attempt();
+            let begun = store.begin_attempt(new.id, again, id, &cause, &event(new.id, 9)).await.unwrap();
+            (id, begun.expect("it is the first to"))
+        };
+        let go_on = async |attempt| {
+            let renewed_at = store.provisioning().await.unwrap()[0].provision_renewed_at.expect("it is under way");
+            begin(Cause::Abandoned(Abandoned { attempt, renewed_at })).await
+        };
+        let (_, asked) = go_on(new.provision_attempt.unwrap()).await;
+        assert_eq!(asked, Asked::default(), "a create asks for nothing else");
+        let wish = Asked { provision_config: Some("org-templates/team".to_owned()), provision_reset: true };
+        let (first, asked) = begin(Cause::Asked(wish.clone())).await;
+        assert_eq!(asked, wish);
+        let (second, asked) = go_on(first).await;
+        assert_eq!(asked, wish);
+        let (_, asked) = go_on(second).await;
+        assert_eq!(asked, wish, "however often");
+        let (fourth, asked) = begin(Cause::Asked(Asked::default())).await;
+        assert_eq!(asked, Asked::default(), "the newest restart wins");
+        assert_eq!(go_on(fourth).await.1, Asked::default());
     }
 
     /// The nearest paused workspace above another is found, and only one above it

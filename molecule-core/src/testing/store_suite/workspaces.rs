@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     identity,
-    store::{NewWorkspace, Patched, Registration, RowPatch, Store},
+    store::{Asked, Cause, NewWorkspace, Patched, Registration, RowPatch, Store},
     workspace::{Access, DeliveryMode, Position, Status},
 };
 
@@ -67,7 +67,8 @@ cases! {
         let first = new.provision_attempt.unwrap();
         let second = attempt();
         let again = Status::Provisioning.to(Status::Provisioning).unwrap();
-        assert!(store.begin_attempt(new.id, again, second, None, &event(new.id, 1)).await.unwrap());
+        let cause = Cause::Asked(Asked::default());
+        assert!(store.begin_attempt(new.id, again, second, &cause, &event(new.id, 1)).await.unwrap().is_some());
         let failed = Status::Provisioning.to(Status::Failed).unwrap();
         assert!(!store.fail_attempt(new.id, failed, first, "late", Some(""), &event(new.id, 2)).await.unwrap());
         assert!(!store.assign(new.id, first, Some("http://late"), None, at(3)).await.unwrap());
