@@ -15,10 +15,21 @@ use crate::{
 
 /// Which memories are looked at, as the condition that every search shares: $1 is the scope, if one is asked for, $2 the
 /// workspace that asks, $3 the one that leads its team, $4 the namespace, if any, $5 the status of removed workspaces.
+///
+/// No border of an organisation, which is all below a workspace that a token was ever bound to, lies between who reads a
+/// global memory and whose it is: both are in it or neither is.
 macro_rules! reach {
     () => {
         "(CAST($1 AS TEXT) IS NULL OR m.scope = CAST($1 AS TEXT)) \
-         AND (m.workspace_id = $2 OR CAST($1 AS TEXT) = 'GLOBAL' \
+         AND (m.workspace_id = $2 \
+              OR (CAST($1 AS TEXT) = 'GLOBAL' AND NOT EXISTS ( \
+                  WITH RECURSIVE up (start, id) AS ( \
+                      SELECT id, id FROM workspaces WHERE id IN (m.workspace_id, $2) \
+                      UNION \
+                      SELECT u.start, w.parent_id FROM workspaces w JOIN up u ON w.id = u.id \
+                      WHERE w.parent_id IS NOT NULL \
+                  ) SELECT u.id FROM up u WHERE u.id IN (SELECT org_id FROM org_api_tokens) \
+                  GROUP BY u.id HAVING COUNT(*) = 1)) \
               OR (CAST($1 AS TEXT) = 'TEAM' AND m.workspace_id IN \
                   (SELECT id FROM workspaces WHERE (id = $3 OR parent_id = $3) AND status <> $5))) \
          AND (CAST($4 AS TEXT) IS NULL OR m.namespace = CAST($4 AS TEXT))"

@@ -1,6 +1,6 @@
 //! What agents remember, ask for and leave behind.
 
-use super::{StoreCase, activity::activity, at, cases, event, events, id, insert, workspace};
+use super::{StoreCase, activity::activity, at, cases, event, events, id, insert, tokens::org_token, workspace};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -118,6 +118,44 @@ cases! {
         };
         assert_eq!(seen(&grandchild).await, ["2", "1"]);
         assert_eq!(seen(&child).await, ["1"], "neither what is gone nor what is two levels below its leader");
+    }
+
+    /// What all may read stays within an organisation that a token was bound to, for good; others share theirs
+    async fn global_memories_stay_within_organisations(store: Store) {
+        let org = workspace();
+        let below = NewWorkspace { parent_id: Some(org.id), ..workspace() };
+        // It was on top when it made its memory, and was moved.
+        let moved = NewWorkspace { parent_id: Some(below.id), ..workspace() };
+        let (one, other) = (workspace(), workspace());
+        let all = [&org, &below, &moved, &one, &other];
+        for (n, new) in all.into_iter().enumerate() {
+            insert(&store, new).await;
+            if new.id != below.id {
+                let text = format!("word {n}");
+                store.insert_memory(&memory(new.id, &text, Scope::Global, i64::try_from(n).unwrap())).await.unwrap();
+            }
+        }
+        let seen = async |new: &NewWorkspace, text| texts(&store, &query(new.id, Some(Scope::Global), text)).await;
+        let unbound = org_token(0, None);
+        store.add_org_token(&unbound).await.unwrap();
+        for new in all {
+            assert_eq!(seen(new, "").await, ["word 4", "word 3", "word 2", "word 0"], "without an organisation all share");
+        }
+        let bound = org_token(1, Some(org.id));
+        store.add_org_token(&bound).await.unwrap();
+        for text in ["", "word", "w"] {
+            for new in [&org, &below, &moved] {
+                assert_eq!(seen(new, text).await, ["word 2", "word 0"], "{text:?}");
+            }
+            for new in [&one, &other] {
+                assert_eq!(seen(new, text).await, ["word 4", "word 3"], "{text:?}");
+            }
+        }
+        assert!(store.revoke_org_token(bound.id, at(2)).await.unwrap());
+        assert_eq!(seen(&one, "").await, ["word 4", "word 3"], "a border does not fall with a token");
+        store.add_org_token(&org_token(3, Some(one.id))).await.unwrap();
+        assert_eq!(seen(&one, "").await, ["word 3"]);
+        assert_eq!(seen(&other, "").await, ["word 4"]);
     }
 
     /// Memories are found by words in any form, in any order, and by nothing that would be an operator

@@ -199,7 +199,7 @@ cases! {
     }
 }
 
-fn org_token(seconds: i64, org_id: Option<WorkspaceId>) -> NewOrgToken {
+pub(super) fn org_token(seconds: i64, org_id: Option<WorkspaceId>) -> NewOrgToken {
     let (name, by) = (Some("näme".to_owned()), Some("session".to_owned()));
     let (kept, issued) = identity::issue_for_org(name, by, org_id, &SystemEntropy, at(seconds));
     debug_assert_eq!(kept.hash, identity::hash(issued.token.expose_secret()));
