@@ -1,5 +1,7 @@
 //! What the sweeps ask and change, apart from what others ask as well.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -31,6 +33,9 @@ statements! {
                     WHERE w.id = workspace_auth_tokens.workspace_id AND w.status IN ($1, $2, $3, $4) \
                     AND w.runtime IS DISTINCT FROM $5)";
 }
+
+/// About how many workspaces one statement asks. A removed one is in the inventory for as long as its work is kept.
+const STANDINGS_AT_ONCE: usize = 500;
 
 /// Where a workspace may be whose tokens grow stale. One that is stopped, or waited for, has a right to its token.
 const WITHOUT_EXCUSE: [Status; 4] = [Status::Online, Status::Degraded, Status::Offline, Status::Failed];
@@ -69,6 +74,23 @@ impl Store {
     /// Where the workspace stands; `None` where no row knows it.
     pub(crate) async fn standing(&self, id: WorkspaceId) -> Result<Option<Standing>> {
         Ok(on_pool!(self.reader(), |p| sqlx::query_as(STANDING).bind(id).fetch_optional(p).await)?)
+    }
+
+    /// Where each of `ids` stands that a row knows.
+    pub(crate) async fn standings(&self, ids: &[WorkspaceId]) -> Result<HashMap<WorkspaceId, Standing>> {
+        let mut standings = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(STANDINGS_AT_ONCE) {
+            let rows: Vec<(WorkspaceId, Status, DateTime<Utc>)> = on_pool!(self.reader(), |p| {
+                let mut query = sqlx::QueryBuilder::new("SELECT id, status, updated_at FROM workspaces WHERE id IN (");
+                let mut list = query.separated(", ");
+                for id in ids {
+                    list.push_bind(*id);
+                }
+                query.push(")").build_query_as().fetch_all(p).await
+            })?;
+            standings.extend(rows.into_iter().map(|(id, status, updated_at)| (id, Standing { status, updated_at })));
+        }
+        Ok(standings)
     }
 
     /// Every workspace of one status.

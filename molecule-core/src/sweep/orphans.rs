@@ -49,14 +49,13 @@ fn decide_removed(standing: Option<Standing>, now: DateTime<Utc>, policy: &Polic
     }
 }
 
-/// What is done about something of our own making that was first `seen` then. A row that is missing may be a database
-/// that is the wrong one: what can't be made again is kept for longer.
-fn decide_unknown(standing: Option<Standing>, seen: DateTime<Utc>, now: DateTime<Utc>, policy: &Policy) -> Verdict {
-    match standing {
-        Some(_) => Verdict::Leave,
-        None if now - seen > policy.disk_grace => Verdict::Clear,
-        None if now - seen > policy.grace => Verdict::Stop,
-        None => Verdict::Leave,
+/// What is done about something of our own making that no row knows and that was first `seen` then. A row that is missing
+/// may be a database that is the wrong one: what can't be made again is kept for longer.
+fn decide_unknown(seen: DateTime<Utc>, now: DateTime<Utc>, policy: &Policy) -> Verdict {
+    match now - seen {
+        unclaimed if unclaimed > policy.disk_grace => Verdict::Clear,
+        unclaimed if unclaimed > policy.grace => Verdict::Stop,
+        _ => Verdict::Leave,
     }
 }
 
@@ -121,8 +120,10 @@ impl ControlPlane {
         inspector: &Arc<dyn WorkloadInspector>,
     ) -> Result<()> {
         let policy = self.orphan_policy();
-        for id in inspector.inventory().await? {
-            let verdict = decide_removed(self.inner.store.standing(id).await?, self.now(), &policy);
+        let inventory = inspector.inventory().await?;
+        let standings = self.inner.store.standings(&inventory).await?;
+        for id in inventory {
+            let verdict = decide_removed(standings.get(&id).copied(), self.now(), &policy);
             if verdict == Verdict::Clear {
                 tracing::warn!(workspace.id = %id, "clearing up after a removed workspace");
                 self.clear(provisioner, id, verdict, Leaves::Work).await;
@@ -139,14 +140,12 @@ impl ControlPlane {
     ) -> Result<()> {
         let policy = self.orphan_policy();
         let mut unknown = Vec::new();
-        for id in inspector.own_inventory().await? {
-            let standing = self.inner.store.standing(id).await?;
-            if standing.is_some() {
-                continue;
-            }
+        let inventory = inspector.own_inventory().await?;
+        let standings = self.inner.store.standings(&inventory).await?;
+        for id in inventory.into_iter().filter(|id| !standings.contains_key(id)) {
             unknown.push(id);
             let stray = strays.see(id, self.now());
-            let verdict = decide_unknown(standing, stray.seen, self.now(), &policy);
+            let verdict = decide_unknown(stray.seen, self.now(), &policy);
             if verdict == Verdict::Leave || (verdict == Verdict::Stop && stray.stopped) {
                 continue;
             }
@@ -244,11 +243,7 @@ mod tests {
             (86_401, Verdict::Clear),
             (-3600, Verdict::Leave),
         ] {
-            assert_eq!(decide_unknown(None, at(0), at(now), &POLICY), expected, "{now}");
-            for status in Status::ALL {
-                let standing = Some(Standing { status, updated_at: at(0) });
-                assert_eq!(decide_unknown(standing, at(0), at(now), &POLICY), Verdict::Leave, "{status} {now}");
-            }
+            assert_eq!(decide_unknown(at(0), at(now), &POLICY), expected, "{now}");
         }
     }
 

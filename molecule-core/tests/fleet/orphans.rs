@@ -8,7 +8,7 @@ use molecule_core::{
     id::WorkspaceId,
     identity::Credential,
     provisioner::{LocalProvisioner, Workload, WorkloadInspector},
-    testing::{Operation, ScriptedProvisioner},
+    testing::{Operation, ScriptedProvisioner, Sweep, sweep},
     workspace::Status,
 };
 use secrecy::ExposeSecret;
@@ -83,6 +83,24 @@ async fn what_no_row_knows_is_stopped_and_its_disk_kept_for_a_day() {
     fleet.backend.called(Operation::PurgeVolumes, 1).await;
     swept(&fleet).await;
     assert_eq!(fleet.backend.inventory().await.unwrap(), [stands]);
+    fleet.down().await;
+}
+
+#[tokio::test]
+async fn however_much_is_there_the_database_is_asked_seldom() {
+    let backend = ScriptedProvisioner::new();
+    let other = Fleet::over(backend.clone()).await;
+    for n in 0..1200 {
+        other.create(&format!("w{n}")).await;
+    }
+    backend.called(Operation::Start, 1200).await;
+    other.down().await;
+    let fleet = Fleet::over(backend).await;
+    assert_eq!(fleet.backend.own_inventory().await.unwrap().len(), 1200);
+    let before = fleet.control_plane.store().statements().reads;
+    sweep(&fleet.control_plane, Sweep::Orphans).await.unwrap();
+    let reads = fleet.control_plane.store().statements().reads - before;
+    assert_eq!(reads, 3 + 3 + 1, "500 at once for each of two passes, and one of the third");
     fleet.down().await;
 }
 
