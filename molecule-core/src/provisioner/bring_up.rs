@@ -150,7 +150,8 @@ impl ControlPlane {
         };
         if kept {
             tracing::info!(workspace.id = %id, attempt = %job.attempt, "started; waiting for the agent");
-            if job.restart.is_some() {
+            // A create that is gone on with is no restart to an agent that was never there.
+            if job.restart.is_some() && workspace.last_heartbeat_at.is_some() {
                 let context = RestartContext {
                     restarted_at: workspace.provision_started_at.unwrap_or_else(|| self.now()),
                     heard_before: workspace.last_heartbeat_at,
