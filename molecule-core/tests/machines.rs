@@ -24,7 +24,7 @@ use molecule_core::{
     },
     store::{Store, gate},
     testing::{
-        MockControlPlaneProvisioner, Sweep,
+        Logged, MockControlPlaneProvisioner, Sweep,
         provisioner_suite::{Fixture, machines},
         sweep,
     },
@@ -309,6 +309,26 @@ async fn a_machine_that_comes_up_too_late_is_asked_for_until_it_is_given_back() 
         sweep(&control_plane, Sweep::Machines).await.unwrap();
     }
     assert_eq!(*machines.given_back.lock().unwrap(), ["i-late"], "once, and then it is forgotten");
+}
+
+#[tokio::test]
+async fn a_machine_that_was_asked_for_by_a_server_that_died_is_told_of() {
+    let (logged, _guard) = Logged::here();
+    let before = Slow::new(0);
+    let died = control_plane(before.clone()).await;
+    let asks_for_nothing = died.create(CreateWorkspace { external: true, ..coder() }).await.unwrap().workspace.id;
+    let id = died.create(coder()).await.unwrap().workspace.id;
+    soon(&before.asked).await;
+    let attempt = died.workspace(id).await.unwrap().unwrap().provision_attempt.unwrap();
+    let after = Slow::new(0);
+    let next = ControlPlane::builder(died.store().clone()).control_plane_backend(after.clone()).build().unwrap();
+    next.start();
+    soon(&after.asked).await;
+    let told = logged.with("LEAK-SUSPECT");
+    let line = format!("LEAK-SUSPECT cpProv.Start workspace_id={id} attempt={attempt}");
+    assert!(told.len() == 1 && told[0].starts_with(&line), "{told:?}, not of {asks_for_nothing}");
+    after.may_start.add_permits(1);
+    assert!(next.shut_down(PATIENCE).await);
 }
 
 #[tokio::test]

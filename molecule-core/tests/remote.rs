@@ -12,6 +12,7 @@ use molecule_core::{
         ControlPlaneProvisioner, StartSpec,
         remote::{RemoteConfig, RemoteProvisioner},
     },
+    testing::Logged,
     workspace::Access,
 };
 use secrecy::SecretString;
@@ -258,9 +259,23 @@ async fn a_start_succeeds_with_201_and_an_instance_alone() {
         (answer(201, "<html>"), "the answer of 6 bytes cannot be understood"),
         (answer(201, ""), "the answer of 0 bytes cannot be understood"),
     ] {
+        let (logged, _guard) = Logged::here();
         let error = failure(outcome(Operation::Start, answer).await);
         assert_eq!(error.message(), format!("cp provisioner: start {ID}: {why}"));
         assert_eq!(error.kind(), ErrorKind::Upstream);
+        let suspected = logged.with(&format!("LEAK-SUSPECT cpProv.Start workspace_id={ID} last_err="));
+        assert_eq!(suspected.len(), usize::from(why.starts_with("the answer")), "{why}: {suspected:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_is_unknown_may_have_made_a_machine() {
+    let silent = Stub::start(Answer::Silence).await;
+    for (url, suspect) in [(&*silent.url, true), ("http://127.0.0.1:9", false)] {
+        let (logged, _guard) = Logged::here();
+        let config = RemoteConfig { timeout: Duration::from_millis(200), ..config(url) };
+        failure(call(Operation::Start, config).await);
+        assert_eq!(logged.with("LEAK-SUSPECT cpProv.Start").len(), usize::from(suspect), "{url}");
     }
 }
 

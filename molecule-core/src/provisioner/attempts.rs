@@ -73,6 +73,11 @@ impl Attempts {
         self.lock().contains_key(&id)
     }
 
+    /// Whether it is `attempt` that is under way for the workspace.
+    pub(crate) fn carries(&self, id: WorkspaceId, attempt: AttemptId) -> bool {
+        self.lock().get(&id).is_some_and(|running| running.attempt == attempt)
+    }
+
     /// Waits until what is under way for the workspace now is over or overtaken.
     pub(crate) async fn until_over(&self, id: WorkspaceId) {
         let over = self.lock().get(&id).map(|running| running.over.clone());
@@ -137,6 +142,7 @@ mod tests {
         let earlier = attempts.begin(id, first);
         let later = attempts.begin(id, second);
         assert!(earlier.is_cancelled() && !later.is_cancelled());
+        assert!(attempts.carries(id, second) && !attempts.carries(id, first));
         attempts.end(id, first);
         assert!(attempts.is_running(id));
         attempts.give_up(id);

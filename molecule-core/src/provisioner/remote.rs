@@ -144,16 +144,24 @@ impl ControlPlaneProvisioner for RemoteProvisioner {
             env: &spec.env,
         };
         let request = self.request(Method::POST, "cp/workspaces/provision", None)?.json(&body);
-        let response = call.send(request).await?;
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let asked = !error.is_connect();
+                let error = call.unanswered(error);
+                return Err(if asked { call.may_leave_a_machine(error) } else { error });
+            }
+        };
         let status = response.status();
         if status != StatusCode::CREATED {
             let why = refusal(&call.body(response, BODY_LIMIT).await?);
             return Err(call.refused(status, why));
         }
-        let Provisioned { instance_id } = call.decode(response, BODY_LIMIT).await?;
+        let Provisioned { instance_id } =
+            call.decode(response, BODY_LIMIT).await.map_err(|error| call.may_leave_a_machine(error))?;
         if instance_id.is_empty() {
-            // A machine without a name could never be given back.
-            return Err(call.failed(ErrorKind::Upstream, "the answer names no instance"));
+            let error = call.failed(ErrorKind::Upstream, "the answer names no instance");
+            return Err(call.may_leave_a_machine(error));
         }
         Ok(Instance { instance_id })
     }
@@ -219,10 +227,18 @@ impl Call {
     }
 
     async fn send(self, request: RequestBuilder) -> Result<Response> {
-        request.send().await.map_err(|error| {
-            let why = if error.is_timeout() { "it did not answer in time" } else { "it cannot be reached" };
-            self.failed(ErrorKind::Unavailable, why).caused_by(error.without_url())
-        })
+        request.send().await.map_err(|error| self.unanswered(error))
+    }
+
+    fn unanswered(self, error: reqwest::Error) -> Error {
+        let why = if error.is_timeout() { "it did not answer in time" } else { "it cannot be reached" };
+        self.failed(ErrorKind::Unavailable, why).caused_by(error.without_url())
+    }
+
+    /// Says that a start which failed with `error` may have made a machine: without its name nobody can give it back.
+    fn may_leave_a_machine(self, error: Error) -> Error {
+        tracing::error!("LEAK-SUSPECT cpProv.Start workspace_id={} last_err={:?}", self.id, error.message());
+        error
     }
 
     /// An answer of success; anything else is an error without the body, which may hold anything.

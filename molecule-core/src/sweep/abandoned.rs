@@ -61,21 +61,28 @@ impl ControlPlane {
         }
         for row in self.inner.store.provisioning().await? {
             if let Some(abandoned) = under_way(&row) {
-                self.go_on(row.id, abandoned).await?;
+                self.go_on(&row, abandoned).await?;
             }
         }
         Ok(())
     }
 
-    /// Goes on with a try that nobody carries out, unless this server does or has no backend. Whether it was.
-    pub(super) async fn go_on(&self, id: WorkspaceId, abandoned: Abandoned) -> Result<bool> {
-        if matches!(self.inner.backend, Backend::None) || self.inner.attempts.is_running(id) {
+    /// Goes on with the try of `row` that nobody carries out, unless this server does or has no backend. Whether it was.
+    pub(super) async fn go_on(&self, row: &Supervised, abandoned: Abandoned) -> Result<bool> {
+        let (id, attempt) = (row.id, abandoned.attempt);
+        // An earlier try of this server may hang in the backend: it is given up for the new one.
+        if matches!(self.inner.backend, Backend::None) || self.inner.attempts.carries(id, attempt) {
             return Ok(false);
         }
         let Some(workspace) = self.inner.store.workspace(id).await? else { return Ok(false) };
         let taken = workspace.status == Status::Provisioning && self.take_over(workspace, abandoned).await?;
         if taken {
             tracing::warn!(workspace.id = %id, "its start was interrupted; beginning anew");
+            let machines = matches!(self.inner.backend, Backend::ControlPlane(_));
+            if machines && row.provision_asked_at.is_some() && row.instance_id.is_none() {
+                // Whether the other control plane made a machine is known to nobody.
+                tracing::error!("LEAK-SUSPECT cpProv.Start workspace_id={id} attempt={attempt}");
+            }
         }
         Ok(taken)
     }

@@ -77,7 +77,7 @@ impl ControlPlane {
         let known = Known { jumped_at: self.inner.jumps.last(&*self.inner.clock), hearing_since };
         for row in rows? {
             if let Some(abandoned) = is_abandoned(&row, lease, known.jumped_at, self.now())
-                && self.go_on(row.id, abandoned).await?
+                && self.go_on(&row, abandoned).await?
             {
                 continue;
             }
