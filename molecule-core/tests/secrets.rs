@@ -340,10 +340,13 @@ async fn what_is_kept_already_brings_nothing_up() {
     let control_plane = &fleet.control_plane;
     let id = fleet.create(CreateWorkspace { model: Some("minimax/a".to_owned()), ..named("a") }).await;
     fleet.started_with(1).await;
+    // Blanks around a choice do not count.
     let same = async |model: &str| {
-        control_plane.set_model(id, model).await.unwrap();
-        let provider = control_plane.provider(id).await.unwrap().unwrap_or_default();
-        control_plane.set_provider(id, &provider).await.unwrap();
+        let chosen = Some(model.to_owned()).filter(|model| !model.is_empty());
+        assert_eq!(control_plane.set_model(id, &format!(" {model}\n")).await.unwrap(), chosen);
+        let provider = control_plane.provider(id).await.unwrap();
+        let again = format!(" {} ", provider.as_deref().unwrap_or_default());
+        assert_eq!(control_plane.set_provider(id, &again).await.unwrap(), provider);
     };
     same("minimax/a").await;
     control_plane.set_model(id, "grok/b").await.unwrap();
@@ -359,7 +362,7 @@ async fn what_is_kept_already_brings_nothing_up() {
         let env = fleet.started_with(starts).await.env;
         assert_eq!(env[if own { "OWN" } else { "GLOBAL" }], value);
     }
-    control_plane.set_model(id, "").await.unwrap();
+    assert_eq!(control_plane.set_model(id, " ").await.unwrap(), None);
     fleet.started_with(6).await;
     same("").await;
     // Whatever is under way comes to its end here.

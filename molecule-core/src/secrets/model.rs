@@ -64,14 +64,16 @@ impl ControlPlane {
         self.choice(id, PROVIDER).await
     }
 
-    /// Chooses a model, or none where it is empty, and begins to bring the workspace up anew.
+    /// Chooses a model, or none where it is blank, and begins to bring the workspace up anew. Gives what is chosen now: blanks
+    /// around it do not count.
     ///
     /// A provider that was derived from the model before follows; one that somebody chose stays. The model that is chosen
     /// already changes nothing.
     ///
     /// # Errors
     /// As [`ControlPlane::set_secret`].
-    pub async fn set_model(&self, id: WorkspaceId, model: &str) -> Result<()> {
+    pub async fn set_model(&self, id: WorkspaceId, model: &str) -> Result<Option<String>> {
+        let model = model.trim();
         let failed = if model.is_empty() { "failed to clear model" } else { "failed to save model" };
         check_choice("model", model)?;
         let follows = |secrets: &[Secret]| {
@@ -86,12 +88,13 @@ impl ControlPlane {
         self.choose(id, (MODEL, model), follows, failed).await
     }
 
-    /// Chooses a provider, or none where it is empty, and begins to bring the workspace up anew. The provider that is
-    /// chosen already changes nothing.
+    /// Chooses a provider, or none where it is blank, and begins to bring the workspace up anew. Gives what is chosen now:
+    /// blanks around it do not count. The provider that is chosen already changes nothing.
     ///
     /// # Errors
     /// As [`ControlPlane::set_secret`].
-    pub async fn set_provider(&self, id: WorkspaceId, provider: &str) -> Result<()> {
+    pub async fn set_provider(&self, id: WorkspaceId, provider: &str) -> Result<Option<String>> {
+        let provider = provider.trim();
         let failed = if provider.is_empty() { "failed to clear provider" } else { "failed to save provider" };
         check_choice("provider", provider)?;
         self.choose(id, (PROVIDER, provider), |_| Ok(None), failed).await
@@ -114,14 +117,14 @@ impl ControlPlane {
     }
 
     /// Keeps a choice and the one that follows from it, both or none, and begins to bring the workspace up anew; an empty
-    /// one is deleted. A choice that is made already changes nothing.
+    /// one is deleted. A choice that is made already changes nothing. Gives what is chosen now.
     async fn choose(
         &self,
         id: WorkspaceId,
         choice: (&'static str, &str),
         follows: impl FnOnce(&[Secret]) -> Result<Option<(&'static str, &'static str)>>,
         failed: &'static str,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         self.existing(id).await.map_err(gone_is_not_found)?;
         let mut made_at = None;
         let decide = |secrets: &[Secret]| {
@@ -149,7 +152,7 @@ impl ControlPlane {
             Some(made_at) => self.roll_out_late(vec![id], made_at),
             None => {}
         }
-        Ok(())
+        Ok(Some(choice.1.to_owned()).filter(|chosen| !chosen.is_empty()))
     }
 
     /// The secrets that keep the choice of a new workspace's model through every restart; none of those it `has` already

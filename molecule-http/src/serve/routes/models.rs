@@ -18,9 +18,9 @@ fn source(choice: Option<&String>) -> &'static str {
     if choice.is_some() { "workspace_secrets" } else { "default" }
 }
 
-/// The status of a choice that was made, and the choice unless it was cleared.
-fn made(choice: String) -> (&'static str, Option<String>) {
-    if choice.is_empty() { ("cleared", None) } else { ("saved", Some(choice)) }
+/// What was done so that this is the choice.
+fn status(choice: Option<&String>) -> &'static str {
+    if choice.is_some() { "saved" } else { "cleared" }
 }
 
 /// The model of a workspace.
@@ -88,10 +88,8 @@ pub(crate) async fn model(State(app): State<AppState>, Own(id): Own) -> ApiResul
         (status = 503, body = ErrorView)))]
 pub(crate) async fn set_model(State(app): State<AppState>, Own(id): Own, body: Body) -> ApiResult<Json<ModelDoneView>> {
     let request: ModelRequest = body.parse(BAD_BODY)?;
-    let model = request.model.trim().to_owned();
-    app.control_plane.set_model(id, &model).await?;
-    let (status, model) = made(model);
-    Ok(Json(ModelDoneView { status, model }))
+    let model = app.control_plane.set_model(id, &request.model).await?;
+    Ok(Json(ModelDoneView { status: status(model.as_ref()), model }))
 }
 
 /// Shows the provider that was chosen for a workspace.
@@ -115,8 +113,6 @@ pub(crate) async fn set_provider(
     body: Body,
 ) -> ApiResult<Json<ProviderDoneView>> {
     let request: ProviderRequest = body.parse(BAD_BODY)?;
-    let provider = request.provider.trim().to_owned();
-    app.control_plane.set_provider(id, &provider).await?;
-    let (status, provider) = made(provider);
-    Ok(Json(ProviderDoneView { status, provider }))
+    let provider = app.control_plane.set_provider(id, &request.provider).await?;
+    Ok(Json(ProviderDoneView { status: status(provider.as_ref()), provider }))
 }
