@@ -115,9 +115,7 @@ async fn message(State(agent): State<Agent>, body: Result<Bytes, BytesRejection>
     };
     let answer = rpc::answer(&body, || random_uuid(agent.entropy.as_ref()).to_string());
     if let Some(said) = answer.as_ref().and_then(|answer| answer.pointer("/result/parts/0/text")?.as_str()) {
-        for role in ["user", "agent"] {
-            agent.transcript.add(role, said);
-        }
+        agent.transcript.add(said);
     }
     tracing::info!(bytes = body.len(), error.code = answer.as_ref().and_then(code), "answered a message");
     match answer {

@@ -42,13 +42,15 @@ struct Lines {
 }
 
 impl Transcript {
-    /// Adds what `role` said.
-    pub(super) fn add(&self, role: &'static str, text: &str) {
+    /// Adds what the user said, and that the agent repeated it.
+    pub(super) fn add(&self, said: &str) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.kept.push_back(Line { role, text: text.chars().take(SHOWN).collect() });
-        if lines.kept.len() > KEPT {
-            lines.kept.pop_front();
-            lines.gone += 1;
+        for role in ["user", "agent"] {
+            lines.kept.push_back(Line { role, text: said.chars().take(SHOWN).collect() });
+            if lines.kept.len() > KEPT {
+                lines.kept.pop_front();
+                lines.gone += 1;
+            }
         }
     }
 
@@ -75,17 +77,17 @@ mod tests {
             (shown.lines.into_iter().map(|line| line.text).collect::<Vec<_>>(), shown.cursor, shown.more)
         };
         assert_eq!(show(0, 10), (vec![], 0, false));
-        for n in 0..3 {
-            transcript.add("user", &n.to_string());
+        for n in 0..2 {
+            transcript.add(&n.to_string());
         }
-        assert_eq!(show(0, 2), (vec!["0".into(), "1".into()], 2, true));
-        assert_eq!(show(2, 2), (vec!["2".into()], 3, false));
-        assert_eq!(show(9, 2), (vec![], 3, false));
-        for n in 3..=KEPT {
-            transcript.add("agent", &n.to_string());
+        assert_eq!(show(0, 3), (vec!["0".into(), "0".into(), "1".into()], 3, true));
+        assert_eq!(show(3, 2), (vec!["1".into()], 4, false));
+        assert_eq!(show(9, 2), (vec![], 4, false));
+        for n in 2..=KEPT / 2 {
+            transcript.add(&n.to_string());
         }
-        assert_eq!(show(0, 1), (vec!["1".into()], 2, true), "one line is gone");
-        transcript.add("agent", &"x".repeat(5000));
-        assert_eq!(show(KEPT + 1, 5), (vec!["x".repeat(SHOWN)], KEPT + 2, false));
+        assert_eq!(show(0, 1), (vec!["1".into()], 3, true), "two lines are gone");
+        transcript.add(&"x".repeat(5000));
+        assert_eq!(show(KEPT + 3, 5), (vec!["x".repeat(SHOWN)], KEPT + 4, false));
     }
 }

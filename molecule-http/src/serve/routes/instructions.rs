@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ErrorView;
+use super::{ErrorView, values::DeletedView};
 use crate::serve::{
     error::ApiResult,
     guard::{Body, Operator, Own},
@@ -80,13 +80,6 @@ pub(crate) struct ToldView {
     text: String,
 }
 
-/// That something was deleted.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct InstructionDeletedView {
-    /// `deleted`.
-    status: &'static str,
-}
-
 /// Lists all instructions.
 #[utoipa::path(get, path = "/instructions", tag = "instructions", operation_id = "list_instructions",
     responses((status = 200, body = [InstructionView]), (status = 401, body = ErrorView),
@@ -144,16 +137,16 @@ pub(crate) async fn replace(
 /// Deletes an instruction.
 #[utoipa::path(delete, path = "/instructions/{instruction_id}", tag = "instructions",
     operation_id = "delete_instruction", params(("instruction_id" = Uuid, Path)),
-    responses((status = 200, body = InstructionDeletedView), (status = 400, body = ErrorView),
+    responses((status = 200, body = DeletedView), (status = 400, body = ErrorView),
         (status = 401, body = ErrorView), (status = 404, body = ErrorView), (status = 500, body = ErrorView),
         (status = 503, body = ErrorView)))]
 pub(crate) async fn delete(
     State(app): State<AppState>,
     _: Operator,
     Named(id): Named<InstructionId>,
-) -> ApiResult<Json<InstructionDeletedView>> {
+) -> ApiResult<Json<DeletedView>> {
     app.control_plane.delete_instruction(id).await?;
-    Ok(Json(InstructionDeletedView { status: "deleted" }))
+    Ok(Json(DeletedView { status: "deleted" }))
 }
 
 /// Shows what the agent of a workspace is told.
