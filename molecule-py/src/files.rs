@@ -86,7 +86,8 @@ impl Files {
         since: Option<&str>,
         limit: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match self.0.transcript_page(authorization.as_ref().map(Header::bytes), since, limit) {
+        let authorization = authorization.as_ref().map(Header::bytes);
+        match py.detach(|| self.0.transcript_page(authorization, since, limit)) {
             Ok(page) => PyTuple::new(py, [page.since, page.limit])?.into_bound_py_any(py),
             Err(refusal) => FileAnswer::refused(refusal).into_bound_py_any(py),
         }
@@ -98,7 +99,7 @@ struct Taking {
     task: JoinHandle<Result<Value, Refusal>>,
 }
 
-/// A form with files on its way in. One that is not finished is not kept.
+/// A form with files on its way in. One that breaks off is not kept.
 #[pyclass(frozen, module = "molecule._molecule")]
 pub(crate) struct Upload(Mutex<Option<Taking>>);
 

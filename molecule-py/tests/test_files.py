@@ -122,6 +122,7 @@ def test_only_the_platform_may_ask(member: Member) -> None:
             headers = {"Authorization": authorization} if authorization else {}
             for answer in [
                 outside.get("/internal/file/read", params={"path": "/workspace/a"}, headers=headers),
+                outside.get("/internal/file/read?path=/workspace/a&path=/workspace/b", headers=headers),
                 outside.post("/internal/chat/uploads/ingest", files={"files": b"x"}, headers=headers),
             ]:
                 assert (answer.status_code, answer.json()) == (401, {"error": "unauthorized"})
@@ -166,7 +167,9 @@ def test_what_was_said_can_be_read_by_whoever_has_the_token(open_server: Server,
             assert page == {"lines": said[:1], "cursor": 1, "more": True}
             wrong = outside.get("/transcript", params={"since": "x"})
             assert (wrong.status_code, wrong.json()) == (400, {"error": "since and limit must be integers"})
-            assert outside.get("/transcript", headers={"Authorization": "Bearer wrong"}).status_code == 401
+            assert outside.get("/transcript?since=2&since=x").json() == {"lines": [], "cursor": 2, "more": False}
+            wrong = outside.get("/transcript?since=1&since=2", headers={"Authorization": "Bearer wrong"})
+            assert (wrong.status_code, wrong.json()) == (401, {"error": "unauthorized"})
 
 
 def test_a_transcript_is_shown_where_there_is_one(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ impl InboundSecret {
     }
 }
 
-fn matches(presented: &[u8], secret: &SecretString) -> bool {
+/// Whether `presented`, the bytes of a whole header, is `Bearer` and the `secret`; it takes the same time wherever they differ.
+pub(super) fn matches(presented: &[u8], secret: &SecretString) -> bool {
     let expected = SecretString::from(format!("Bearer {}", secret.expose_secret()));
     presented.ct_eq(expected.expose_secret().as_bytes()).into()
 }

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 
+#[cfg(feature = "files")]
+use super::secret_file::Stamp;
 use super::{
     StateDir,
     secret_file::{SecretFile, checked},
@@ -34,6 +36,9 @@ enum Order {
 struct State {
     current: Option<SecretString>,
     supplied: Option<SecretString>,
+    /// What was in the file when it was last looked at for [`TokenStore::kept`], and what it looked like.
+    #[cfg(feature = "files")]
+    kept: Option<(Option<Stamp>, Option<SecretString>)>,
 }
 
 impl TokenStore {
@@ -109,15 +114,21 @@ impl TokenStore {
         Ok(other)
     }
 
-    /// The token in the file where that is another one than `token`: it is not used for that alone.
+    /// The token in the file: it is not used for that alone. The file is read anew only where it has changed.
     #[cfg(feature = "files")]
-    pub(super) fn kept_beside(&self, token: Option<&SecretString>) -> Result<Option<SecretString>> {
-        let is_other = |kept: &SecretString| token.is_none_or(|token| token.expose_secret() != kept.expose_secret());
-        Ok(self.0.file.read()?.filter(is_other))
+    pub(super) fn kept(&self) -> Result<Option<SecretString>> {
+        let mut state = self.lock();
+        let stamp = self.0.file.stamp();
+        if let Some((_, token)) = state.kept.as_ref().filter(|(seen, _)| *seen == stamp) {
+            return Ok(token.clone());
+        }
+        let token = self.0.file.read()?;
+        state.kept = Some((stamp, token.clone()));
+        Ok(token)
     }
 
     fn new(folder: &StateDir, supplied: Option<SecretString>, order: Order) -> Self {
-        let state = Mutex::new(State { current: None, supplied: trimmed(supplied) });
+        let state = Mutex::new(State { supplied: trimmed(supplied), ..State::default() });
         Self(Arc::new(Shared { file: folder.auth_token(), order, state }))
     }
 
@@ -246,6 +257,25 @@ mod tests {
         assert_eq!(instead().as_deref(), Some("f"), "rejected at the same time");
         assert_eq!(text(store.instead_of(Some(&"f".into())).unwrap()), None);
         assert_eq!(text(store.refresh().unwrap()).as_deref(), Some("s"), "precedence is as before");
+    }
+
+    #[cfg(feature = "files")]
+    #[test]
+    fn what_is_kept_is_read_anew_where_the_file_has_changed_alone() {
+        let fixture = fixture(None);
+        let store = TokenStore::supplied_first(&fixture.folder, Some("s".into()));
+        let kept = || text(store.kept().unwrap());
+        assert_eq!(kept(), None);
+        fixture.write("one");
+        assert_eq!(kept().as_deref(), Some("one"));
+        let file = fs::OpenOptions::new().write(true).open(fixture.root.path().join(".auth_token")).unwrap();
+        let before = file.metadata().unwrap().modified().unwrap();
+        fixture.write("two");
+        file.set_modified(before).unwrap();
+        assert_eq!(kept().as_deref(), Some("one"), "it looks as it did");
+        fixture.write("other");
+        assert_eq!(kept().as_deref(), Some("other"));
+        assert_eq!(text(store.get().unwrap()).as_deref(), Some("s"), "it is not used");
     }
 
     #[test]

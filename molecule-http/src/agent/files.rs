@@ -3,14 +3,14 @@
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, Request, State},
+    extract::{RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures_util::{StreamExt, TryStreamExt};
 use molecule_core::agent::files::{Files, Refusal};
-use serde::Deserialize;
+use url::form_urlencoded;
 
 use super::transcript::Transcript;
 
@@ -40,14 +40,9 @@ async fn ingest(State(Shared { files, .. }): State<Shared>, request: Request) ->
     }
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    #[serde(default)]
-    path: String,
-}
-
-async fn read(State(Shared { files, .. }): State<Shared>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
-    match files.read(authorization(&headers), &asked.path).await {
+async fn read(State(Shared { files, .. }): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let path = first(query.as_deref(), "path").unwrap_or_default();
+    match files.read(authorization(&headers), &path).await {
         Ok(opened) => {
             let headers = [
                 (header::CONTENT_TYPE, opened.content_type),
@@ -60,21 +55,22 @@ async fn read(State(Shared { files, .. }): State<Shared>, Query(asked): Query<As
     }
 }
 
-#[derive(Deserialize)]
-struct Part {
-    since: Option<String>,
-    limit: Option<String>,
-}
-
 async fn show_transcript(
     State(Shared { files, transcript }): State<Shared>,
-    Query(part): Query<Part>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match files.transcript_page(authorization(&headers), part.since.as_deref(), part.limit.as_deref()) {
+    let asked = |name| first(query.as_deref(), name);
+    match files.transcript_page(authorization(&headers), asked("since").as_deref(), asked("limit").as_deref()) {
         Ok(page) => Json(transcript.show(page)).into_response(),
         Err(refusal) => refused(refusal),
     }
+}
+
+/// What `query` says `name` is, the first time it does. Nothing in it is judged before whoever asks has proved itself.
+fn first(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&[u8]> {

@@ -150,7 +150,7 @@ class Files:
 
 @final
 class Upload:
-    """A form with files on its way in. One that is not finished is not kept."""
+    """A form with files on its way in. One that breaks off is not kept."""
 
     def write(self, piece: bytes) -> bool:
         """Passes on a piece of the form, and says whether more is wanted."""

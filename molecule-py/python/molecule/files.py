@@ -75,7 +75,8 @@ class FilesApp:
         await _answer(send, await asyncio.to_thread(self._files.read, headers.get(b"authorization"), path))
 
     async def _show_transcript(self, headers: dict[bytes, bytes], query: dict[str, str], send: Send) -> None:
-        page = self._files.transcript_page(headers.get(b"authorization"), query.get("since"), query.get("limit"))
+        asked = headers.get(b"authorization"), query.get("since"), query.get("limit")
+        page = await asyncio.to_thread(self._files.transcript_page, *asked)
         if isinstance(page, FileAnswer):
             return await _answer(send, page)
         assert self._transcript

@@ -31,7 +31,8 @@ const UNKNOWN: &str = "application/octet-stream";
 impl Files {
     /// Keeps the files in the field `files` of a form, and answers where they are: `{"files": […]}`.
     ///
-    /// `body` is read to its end also where a file in it is too long, so that whoever sends it hears why.
+    /// `body` is read to its end also where a file in it is too long, so that whoever sends it hears why. What is there of it
+    /// is taken at once, so that all of it may be in memory where it comes faster than it is written.
     ///
     /// # Errors
     /// 401 where `authorization`, the whole header, is wrong; 413 for too much; 400 for what is no form, or one without

@@ -15,11 +15,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
-use super::{InboundSecret, StateDir, TokenStore};
+use super::{InboundSecret, StateDir, TokenStore, inbound_secret};
 use crate::{clock::Entropy, error::Error};
 
 /// The bytes of a file, or of several in one form, as they come.
@@ -122,15 +121,14 @@ impl Files {
     /// have kept a newer one.
     fn is_own_token(&self, authorization: Option<&[u8]>) -> bool {
         let Some(presented) = authorization else { return false };
-        let is_token = |token: &secrecy::SecretString| {
-            let expected = secrecy::SecretString::from(format!("Bearer {}", token.expose_secret()));
-            bool::from(presented.ct_eq(expected.expose_secret().as_bytes()))
+        let is_it = |found: Result<Option<SecretString>, Error>| match found {
+            Ok(token) => token.is_some_and(|token| inbound_secret::matches(presented, &token)),
+            Err(error) => {
+                tracing::error!(error = error.detail(), "the token cannot be read; the call is refused");
+                false
+            }
         };
-        let told =
-            |error: Error| tracing::error!(error = error.detail(), "the token cannot be read; the call is refused");
-        let Ok(token) = self.tokens.get().map_err(told) else { return false };
-        token.as_ref().is_some_and(is_token)
-            || self.tokens.kept_beside(token.as_ref()).is_ok_and(|other| other.as_ref().is_some_and(is_token))
+        is_it(self.tokens.get()) || is_it(self.tokens.kept())
     }
 }
 
