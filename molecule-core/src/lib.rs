@@ -128,6 +128,8 @@ mod pulse;
 pub mod records;
 #[cfg(feature = "server")]
 pub mod registry;
+#[cfg(any(feature = "files", feature = "mcp", feature = "process"))]
+mod regular_file;
 #[cfg(feature = "server")]
 mod relay;
 #[cfg(feature = "server")]

@@ -16,6 +16,7 @@ use molecule_core::{
     agent::{AgentCard, Beat, Delivery, InboundSecret, PlatformClient, PlatformUrl, StateDir, TokenStore},
     config::Config,
     events::Which,
+    http_client::Way,
     id::WorkspaceId,
     identity::Credential,
     store::Store,
@@ -129,7 +130,8 @@ async fn answers_of_older_servers_are_still_understood() {
         let state = StateDir::resolve(Some(folder.path()), None).expect("the folder is taken");
         let (tokens, inbound) = (TokenStore::file_first(&state, None), InboundSecret::new(&state));
         let platform = answers_once(&answer).parse::<PlatformUrl>().expect("it is a URL");
-        let client = PlatformClient::new(platform, online(), tokens.clone(), inbound.clone()).expect("a client");
+        let client = PlatformClient::new(platform, online(), tokens.clone(), inbound.clone(), &Way::default())
+            .expect("a client");
         let card = AgentCard { name: "old".to_owned(), ..AgentCard::default() };
         let outcome = match &*answer.call {
             "register" => client.register(&card, &Delivery::Poll).await.to_string(),

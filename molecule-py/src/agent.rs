@@ -218,8 +218,8 @@ fn client(
     way: &Way,
     timeout: Duration,
 ) -> Result<PlatformClient> {
-    let client = PlatformClient::new(platform.clone(), id, secrets.tokens.clone(), secrets.inbound.clone())?;
-    Ok(client.through(way)?.with_timeout(timeout))
+    let (tokens, inbound) = (secrets.tokens.clone(), secrets.inbound.clone());
+    Ok(PlatformClient::new(platform.clone(), id, tokens, inbound, way)?.with_timeout(timeout))
 }
 
 async fn register(client: PlatformClient, card: Value, url: Option<String>) -> Result<Option<String>> {

@@ -252,7 +252,7 @@ def test_peers_are_listed_and_history_and_words_to_the_user_are_kept(server: Ser
     rows = server.http.get(f"/workspaces/{workspace['WORKSPACE_ID']}/activity").json()
     # The newest come first: what was said to the peer, and that its reply will come later.
     assert [row["activity_type"] for row in rows] == ["a2a_receive", "a2a_send", "a2a_receive"]
-    assert rows[0]["summary"].startswith(f"{peer['WORKSPACE_ID']} replied: Queued: ")
+    assert rows[0]["summary"] == f"{peer['WORKSPACE_ID']} has the task" and "response_body" not in rows[0]
     assert rows[2]["method"] == "notify"
 
 

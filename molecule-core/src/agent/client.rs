@@ -131,22 +131,19 @@ pub struct PlatformClient {
 }
 
 impl PlatformClient {
-    /// A client for workspace `id` on `platform`.
-    ///
-    /// # Errors
-    /// As [`http_client::build`].
-    pub fn new(platform: PlatformUrl, id: WorkspaceId, tokens: TokenStore, inbound: InboundSecret) -> Result<Self> {
-        let http = http_client::build(TIMEOUTS)?;
-        Ok(Self { http, platform, id, tokens, inbound, timeout: TIMEOUT })
-    }
-
-    /// Goes this `way` to the platform.
+    /// A client for workspace `id` on `platform`, which goes this `way` there.
     ///
     /// # Errors
     /// As [`http_client::build_for`].
-    pub fn through(mut self, way: &Way) -> Result<Self> {
-        self.http = http_client::build_for(TIMEOUTS, way)?;
-        Ok(self)
+    pub fn new(
+        platform: PlatformUrl,
+        id: WorkspaceId,
+        tokens: TokenStore,
+        inbound: InboundSecret,
+        way: &Way,
+    ) -> Result<Self> {
+        let http = http_client::build_for(TIMEOUTS, way)?;
+        Ok(Self { http, platform, id, tokens, inbound, timeout: TIMEOUT })
     }
 
     /// Gives up on a call after `timeout` instead of ten seconds.

@@ -62,8 +62,8 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     let inbound = InboundSecret::new(&settings.state);
     let entropy = Arc::new(SystemEntropy);
     let files = Files::new(settings.files_root, inbound.clone(), tokens.clone(), entropy.clone());
-    let client = PlatformClient::new(settings.platform_url, settings.workspace_id, tokens, inbound)?
-        .through(&Way::read(paths::environment))?
+    let way = Way::read(paths::environment);
+    let client = PlatformClient::new(settings.platform_url, settings.workspace_id, tokens, inbound, &way)?
         .with_timeout(settings.platform_timeout);
     let agent = Agent::new(server::card(settings.name, url.clone()), entropy.clone());
     tracing::info!(workspace.id = %settings.workspace_id, url, state = %settings.state.path().display(), "agent listens");

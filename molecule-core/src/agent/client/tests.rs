@@ -29,7 +29,8 @@ async fn fixture(supplied: Option<&str>) -> Fixture {
     let inbound = InboundSecret::new(&folder);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let platform = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let client = PlatformClient::new(platform, ID.parse().unwrap(), tokens.clone(), inbound.clone()).unwrap();
+    let client =
+        PlatformClient::new(platform, ID.parse().unwrap(), tokens.clone(), inbound.clone(), &Way::default()).unwrap();
     Fixture { root, tokens, inbound, client, listener }
 }
 

@@ -1,19 +1,20 @@
 //! Gives back a file of the workspace.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt;
 
 use super::{Bits, Files, Opened, Refusal, name};
-use crate::agent::{StateDir, file_path};
+use crate::{
+    agent::{StateDir, file_path},
+    regular_file,
+};
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
@@ -59,18 +60,9 @@ fn open(root: &Path, asked: &Path) -> Result<(File, u64), Refusal> {
         return Err(missing());
     }
     let file = folder.join(name);
-    let irregular = || Refusal::new(400, "path is not a regular file");
-    if !fs::symlink_metadata(&file).map_err(|error| refused(&error))?.is_file() {
-        return Err(irregular());
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        // It may be something else by now; a pipe would hold us up.
-        .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
-        .open(&file)
-        .map_err(|error| refused(&error))?;
-    let metadata = file.metadata().map_err(|error| refused(&error))?;
-    if metadata.is_file() { Ok((file, metadata.len())) } else { Err(irregular()) }
+    let opened = regular_file::open(&file).map_err(|error| refused(&error))?;
+    let (file, metadata) = opened.ok_or_else(|| Refusal::new(400, "path is not a regular file"))?;
+    Ok((file, metadata.len()))
 }
 
 fn refused(error: &io::Error) -> Refusal {

@@ -152,7 +152,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::agent::{InboundSecret, StateDir, TokenStore};
+    use crate::{
+        agent::{InboundSecret, StateDir, TokenStore},
+        http_client::Way,
+    };
 
     /// Always the longest delay, so that it can be foretold.
     #[derive(Debug)]
@@ -245,6 +248,7 @@ mod tests {
             policy().workspace_id,
             TokenStore::file_first(&folder, None),
             InboundSecret::new(&folder),
+            &Way::default(),
         )
         .unwrap();
         let beats = HeartbeatLoop::new(client, Program::AGENT, Arc::new(Highest)).every(Duration::from_millis(1));

@@ -4,18 +4,15 @@
 //! never the secrets of the workspace.
 
 use std::{
-    fs::OpenOptions,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
-use super::tools::{Tools, post, start};
-use crate::{agent::client::Call, clock::random_uuid};
+use super::tools::{REASON, Tools, post, start};
+use crate::{agent::client::Call, clock::random_uuid, regular_file};
 
 /// The longest file.
 const LONGEST: u64 = 25 * 1024 * 1024;
@@ -52,7 +49,8 @@ pub(super) async fn upload(tools: &Tools, paths: &[&str]) -> Result<Vec<Value>, 
     let body = Some(form(&files, &boundary));
     let call = Call { body, content_type: &content_type, timeout: TIMEOUT, ..post(&path, &Value::Null) };
     let answer = tools.ask(&call).await?;
-    let failed = |reason: &str| format!("Error: chat/uploads returned {}: {}", answer.status.as_u16(), start(reason));
+    let failed =
+        |reason: &str| format!("Error: chat/uploads returned {}: {}", answer.status.as_u16(), start(reason, REASON));
     if !answer.status.is_success() {
         return Err(failed(&answer.message()));
     }
@@ -87,16 +85,8 @@ fn read(path: &str, folders: &[PathBuf], secrets: &Path) -> Result<Attachment, S
         let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         return Err(format!("Error: attachment not allowed: {path} (only files below {} are sent)", names.join(", ")));
     }
-    if !file.is_file() {
-        return Err(missing());
-    }
     let unreadable = |error: io::Error| format!("Error: attachment cannot be read: {path} ({error})");
-    // It may be a link or a pipe by now.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&file).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(missing());
-    }
+    let (file, _) = regular_file::open(&file).map_err(unreadable)?.ok_or_else(missing)?;
     let mut contents = Vec::new();
     let read = file.take(LONGEST + 1).read_to_end(&mut contents).map_err(unreadable)?;
     if read as u64 > LONGEST {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     report,
-    tools::{Tools, get, post, start},
+    tools::{REASON, Tools, get, post, start},
 };
 use crate::{
     agent::client::{Answer, Call, text},
@@ -45,13 +45,25 @@ pub(super) async fn delegate(tools: &Tools, arguments: &Arguments) -> Result<Str
     let Some(id) = id.filter(|_| !task.is_empty()) else { return Err(BOTH.into()) };
     let name = find(tools, &id).await?;
     // Whoever reads the log of this workspace sees both sides of the conversation.
-    let (said, ()) = tokio::join!(ask(tools, &id, &name, task), report::sent(tools, &id, &name, task));
-    report::answered(tools, &id, &name, &said).await;
-    said
+    let sent = report::sent(tools, &id, &name, task);
+    let said = ask(tools, &id, &name, task).await;
+    report::answered(tools, &id, &name, said.as_ref().map_err(String::as_str), sent);
+    Ok(match said? {
+        Said::Replied(text) => text,
+        Said::Queued => format!(
+            "Queued: {name} is busy or asks for its messages, and has the task or is given it then. Do not send it again."
+        ),
+    })
+}
+
+/// What came of a task that was sent.
+pub(super) enum Said {
+    Replied(String),
+    Queued,
 }
 
 /// Sends `task` to workspace `id`, and gives what its agent replies.
-async fn ask(tools: &Tools, id: &WorkspaceId, name: &str, task: &str) -> Result<String, String> {
+async fn ask(tools: &Tools, id: &WorkspaceId, name: &str, task: &str) -> Result<Said, String> {
     let path = format!("/workspaces/{id}/a2a");
     // One id for all tries.
     let message_id = random_uuid(tools.entropy.as_ref()).to_string();
@@ -85,10 +97,8 @@ async fn ask(tools: &Tools, id: &WorkspaceId, name: &str, task: &str) -> Result<
     };
     let said = answer.json().map(|json| reply::read(&json));
     match said {
-        Some(Reply::Queued) if answer.status.is_success() => Ok(format!(
-            "Queued: {name} is busy or asks for its messages, and has the task or is given it then. Do not send it again."
-        )),
-        Some(Reply::Text(text)) if answer.status.is_success() => Ok(text),
+        Some(Reply::Queued) if answer.status.is_success() => Ok(Said::Queued),
+        Some(Reply::Text(text)) if answer.status.is_success() => Ok(Said::Replied(text)),
         Some(Reply::Error(error)) if answer.status.is_success() => Err(failed("Agent", &error)),
         _ => Err(failed(&format!("HTTP {}", answer.status.as_u16()), &answer.message())),
     }
@@ -110,9 +120,11 @@ pub(super) async fn delegate_async(tools: &Tools, arguments: &Arguments) -> Resu
             "note": "Ask for the outcome with check_task_status.",
         })
         .to_string()),
-        (status, _) => {
-            Err(format!("Error: delegation failed with status {}: {}", status.as_u16(), start(&answer.message())))
-        }
+        (status, _) => Err(format!(
+            "Error: delegation failed with status {}: {}",
+            status.as_u16(),
+            start(&answer.message(), REASON)
+        )),
     }
 }
 
@@ -216,11 +228,13 @@ fn pause(tries: u32, entropy: &Arc<dyn Entropy>) -> Duration {
 mod tests {
     use reqwest::Method;
     use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::{
         agent::{InboundSecret, PlatformClient, StateDir, TokenStore},
         clock::SystemEntropy,
+        http_client::Way,
     };
 
     fn tools(platform: &str) -> (tempfile::TempDir, Tools) {
@@ -228,10 +242,12 @@ mod tests {
         let folder = StateDir::resolve(Some(root.path()), None).unwrap();
         let tokens = TokenStore::supplied_first(&folder, Some("t0ken".into()));
         let id = "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().unwrap();
-        let client = PlatformClient::new(platform.parse().unwrap(), id, tokens, InboundSecret::new(&folder)).unwrap();
+        let inbound = InboundSecret::new(&folder);
+        let client = PlatformClient::new(platform.parse().unwrap(), id, tokens, inbound, &Way::default()).unwrap();
         let secrets = folder.path().to_owned();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        (root, Tools { client, entropy, inbox: None, folders: Vec::new(), secrets })
+        let reports = TaskTracker::new();
+        (root, Tools { client, entropy, inbox: None, folders: Vec::new(), secrets, reports })
     }
 
     #[tokio::test(start_paused = true)]

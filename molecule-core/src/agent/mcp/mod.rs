@@ -19,8 +19,9 @@ use std::{future::pending, sync::Arc};
 use rmcp::{ServiceExt, service::ServerInitializeError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    time::{Instant, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use self::{inbox::Inbox, server::Server, tools::Tools};
 pub use self::{options::Options, stdio::stdio};
@@ -70,8 +71,7 @@ where
     let tokens = TokenStore::supplied_first(&folder, settings.token.clone());
     // Each thread has connections of its own; the secrets are the same.
     let secret = InboundSecret::new(&folder);
-    let connect =
-        || PlatformClient::new(settings.platform_url()?, id, tokens.clone(), secret.clone())?.through(&settings.way);
+    let connect = || PlatformClient::new(settings.platform_url()?, id, tokens.clone(), secret.clone(), &settings.way);
     let client = connect()?;
     if !options.no_heartbeat {
         let outcome = client.register(&settings.card("molecule-mcp", &id), &Delivery::Poll).await;
@@ -79,12 +79,14 @@ where
     }
     let _beating = if options.no_heartbeat { None } else { Some(beat(connect()?, entropy.clone())?) };
     let (inbox, news) = if options.no_inbox { (None, None) } else { Some(Inbox::open(&folder)).unzip() };
+    let reports = TaskTracker::new();
     let tools = Tools {
         client: client.clone(),
         entropy,
         inbox: inbox.clone(),
         folders: options.folders.clone(),
         secrets: folder.path().to_owned(),
+        reports: reports.clone(),
     };
 
     let poll = async {
@@ -117,10 +119,14 @@ where
             () = push => Ok(()),
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = serve => ended,
         () = poll => Ok(()),
-    }
+    };
+    reports.close();
+    // What is not in the log by then is not worth waiting for.
+    let _ = timeout(report::TIMEOUT, reports.wait()).await;
+    ended
 }
 
 /// Beats through `client` until what is given back is dropped: on a thread of its own, which no tool holds up.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
+use tokio_util::task::TaskTracker;
 
 use super::{attachments, delegation, inbox::Inbox};
 use crate::{
@@ -23,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const LIMIT: usize = 10 * 1024 * 1024;
 
 /// How many characters of an error a tool passes on.
-const REASON: usize = 200;
+pub(super) const REASON: usize = 200;
 
 const REMOVED: &str =
     "Workspace was deleted on the platform. Regenerate workspace + token from the canvas → Tokens tab.";
@@ -42,6 +43,8 @@ pub(super) struct Tools {
     pub(super) folders: Vec<PathBuf>,
     /// The folder whose files never are.
     pub(super) secrets: PathBuf,
+    /// What is being said in the log.
+    pub(super) reports: TaskTracker,
 }
 
 impl Tools {
@@ -244,7 +247,7 @@ pub(super) fn post<'a>(path: &'a str, body: &Value) -> Call<'a> {
     Call { body, is_own: true, timeout: TIMEOUT, limit: LIMIT, ..Call::to(Method::POST, path) }
 }
 
-/// The start of what was answered.
-pub(super) fn start(text: &str) -> String {
-    text.chars().take(REASON).collect()
+/// The start of `text`.
+pub(super) fn start(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }

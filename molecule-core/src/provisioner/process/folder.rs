@@ -8,11 +8,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
-
 use crate::{
     error::{Error, ErrorKind, Result},
     provisioner::{ConfigFile, EXEC_READ_LIMIT},
+    regular_file,
 };
 
 /// The file that an agent finds its token in.
@@ -142,15 +141,8 @@ pub(super) fn read(configs: &Path, workspace: &Path, path: &str) -> Result<Vec<u
     let real = inside(&real, &[configs, workspace])?;
 
     let missing = || Error::not_found(format!("there is no file {path}"));
-    let file = OpenOptions::new()
-        .read(true)
-        // A pipe in the place of the file must not hold us up.
-        .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
-        .open(&real)
-        .map_err(|error| missing().caused_by(error))?;
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(missing());
-    }
+    let opened = regular_file::open(&real).map_err(|error| missing().caused_by(error))?;
+    let (file, _) = opened.ok_or_else(missing)?;
     let mut contents = Vec::new();
     let limit = EXEC_READ_LIMIT as u64;
     file.take(limit + 1)
