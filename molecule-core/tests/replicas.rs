@@ -6,12 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use molecule_core::{
     ControlPlane,
+    clock::{Clock, SystemClock},
     config::Config,
     events::{Announcement, EventKind, EventListener, ListenerEnd},
     id::WorkspaceId,
     registry::{Heartbeat, RuntimeMetadata},
     store::{Store, gate},
-    testing::{ManualClock, Operation, ScriptedProvisioner, hear_peers, tell_much},
+    testing::{Logged, ManualClock, Operation, ScriptedProvisioner, hear_peers, tell_much},
     workspace::{CreateWorkspace, Status},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -409,6 +410,21 @@ async fn a_connection_that_dies_without_a_word_is_not_trusted_for_long() {
     until(async || !control_plane.store().hears_peers()).await;
     wire.carries.send_replace(true);
     until(async || control_plane.store().hears_peers()).await;
+    down([control_plane]).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_in_step_with_the_database_is_told_of() {
+    let Some(database) = support::postgres_database().await else { return };
+    let (logged, _guard) = Logged::here();
+    let store = Store::connect(database.url()).await.unwrap();
+    let (own, said) = (ManualClock::new(SystemClock.now()), || logged.with("the clock of this server").len());
+    let control_plane = ControlPlane::builder(store).clock(Arc::new(own.clone())).build().unwrap();
+    hear_peers(&control_plane);
+    until(async || control_plane.liveness().contains_key("broadcaster")).await;
+    assert_eq!(said(), 0, "it is in step");
+    own.advance(Duration::from_secs(3600));
+    until(async || said() == 1).await;
     down([control_plane]).await;
 }
 

@@ -27,6 +27,7 @@ use crate::{
     events::{Event, EventKind, RecordedEvent},
     id::EventId,
     store::Engine,
+    sweep::Skew,
 };
 
 /// How long what happens is gathered before it is told: the most that it is late.
@@ -117,7 +118,11 @@ impl ControlPlane {
             }
         };
         // Whoever does not hear is not there, whatever is told meanwhile.
-        let pulse = || self.tick("broadcaster");
+        let skew = Skew::default();
+        let pulse = |database, took| {
+            skew.compare(self.now(), database, took);
+            self.tick("broadcaster");
+        };
         tokio::join!(self.inner.store.follow_peers(hear, began, pulse), self.tell(), self.hear(inbox));
     }
 

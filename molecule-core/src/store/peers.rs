@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, io, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{
     PgPool,
     postgres::{PgListener, PgNotification, PgPoolOptions},
 };
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::{
     CONNECT_PATIENCE, Store,
@@ -43,6 +44,7 @@ pub(super) mod postgres {
 
     statements! {
         NOTIFY = "SELECT pg_notify('molecule_events', notice) FROM unnest($1::text[]) AS n (notice)";
+        CLOCK = "SELECT clock_timestamp()";
         RECORDED = "SELECT id, event_type, workspace_id, payload, created_at FROM structure_events \
                     WHERE id = ANY($1::uuid[])";
     }
@@ -64,12 +66,12 @@ impl Store {
     ///
     /// While nothing can be heard, tokens are looked up in the database each time. `began` is called when it can be,
     /// and told whether that is again: what was told meanwhile is lost. `pulse` is called every second or so as long as it
-    /// can.
+    /// can, and told what the clock of the database says and how long it took to say so.
     pub(crate) async fn follow_peers(
         &self,
         hear: impl Fn(&str) + Send + Sync,
         began: impl Fn(bool) + Send + Sync,
-        pulse: impl Fn() + Send + Sync,
+        pulse: impl Fn(DateTime<Utc>, Duration) + Send + Sync,
     ) {
         let Pool::Postgres(pool) = &self.write else { return };
         let mut backoff = FIRST_BACKOFF;
@@ -93,7 +95,7 @@ impl Store {
         pool: &PgPool,
         hear: &(impl Fn(&str) + Sync),
         began: impl FnOnce() + Send,
-        pulse: &(impl Fn() + Sync),
+        pulse: &(impl Fn(DateTime<Utc>, Duration) + Sync),
     ) -> sqlx::Result<()> {
         // A connection of its own: one that died holds no place that others need.
         let own = PgPoolOptions::new()
@@ -114,8 +116,9 @@ impl Store {
                     None => return Ok(()),
                 },
                 _ = pulses.tick() => {
-                    lives(sqlx::query("SELECT 1").execute(&mut listener)).await?;
-                    pulse();
+                    let asked = Instant::now();
+                    let time = lives(sqlx::query_scalar(postgres::CLOCK).fetch_one(&mut listener)).await?;
+                    pulse(time, asked.elapsed());
                 }
             }
         }

@@ -7,6 +7,7 @@ mod hibernation;
 mod jumps;
 mod machines;
 mod orphans;
+mod skew;
 mod supervisor;
 mod timeouts;
 
@@ -14,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use self::supervisor::Tick;
 use self::supervisor::{every, supervise};
-pub(crate) use self::{hearing::Hearing, jumps::Jumps, orphans::Strays, supervisor::Ticks};
+pub(crate) use self::{hearing::Hearing, jumps::Jumps, orphans::Strays, skew::Skew, supervisor::Ticks};
 use crate::{
     control_plane::{Backend, ControlPlane},
     provisioner::images::Seen,
