@@ -132,6 +132,7 @@ pub mod registry;
 mod regular_file;
 #[cfg(feature = "server")]
 mod relay;
+mod renewal;
 #[cfg(feature = "server")]
 pub mod schedules;
 #[cfg(feature = "server")]

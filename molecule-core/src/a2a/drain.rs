@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -23,6 +23,7 @@ use crate::{
     delegation::Outcome,
     error::{Error, Result},
     id::{ActivityId, WorkspaceId},
+    renewal::while_renewing,
     workspace::{DeliveryMode, Status, Workspace, lifecycle::gone_is_not_found},
 };
 
@@ -271,21 +272,15 @@ impl ControlPlane {
     pub(super) async fn under_claim(
         &self,
         claim: Claim,
-        mut attempt: impl Future<Output = Result<Answer, Failure>> + Unpin,
+        attempt: impl Future<Output = Result<Answer, Failure>>,
     ) -> Result<Answer, Failure> {
-        let lease = self.inner.config.queue_lease;
-        let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                outcome = &mut attempt => return outcome,
-                _ = renew.tick() => {
-                    if let Err(error) = self.inner.store.renew_item(claim, self.now()).await {
-                        tracing::warn!(queue.id = %claim.item, error = error.detail(), "a claim could not be renewed");
-                    }
-                }
+        let renew = || async {
+            if let Err(error) = self.inner.store.renew_item(claim, self.now()).await {
+                tracing::warn!(queue.id = %claim.item, error = error.detail(), "a claim could not be renewed");
             }
-        }
+            true
+        };
+        while_renewing(self.inner.config.queue_lease, renew, attempt).await
     }
 }
 

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::outcome::{Outcome, may_retry};
@@ -13,6 +12,7 @@ use crate::{
     error::Error,
     events::{Event, EventKind},
     id::WorkspaceId,
+    renewal::while_renewing,
     tools::newer,
 };
 
@@ -27,20 +27,13 @@ impl ControlPlane {
         task: String,
         claim: Uuid,
     ) -> Option<Result<Answer, Error>> {
-        let lease = self.inner.config.queue_lease;
-        let mut renew = tokio::time::interval_at(Instant::now() + lease / 4, lease / 4);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut run = std::pin::pin!(self.carry_out(source, target, &id, &task));
-        loop {
-            tokio::select! {
-                said = &mut run => return said,
-                _ = renew.tick() => {
-                    if let Err(error) = self.inner.store.renew_delegation(source, &id, claim, self.now()).await {
-                        tracing::warn!(delegation.id = id, error = error.detail(), "a claim could not be renewed");
-                    }
-                }
+        let renew = || async {
+            if let Err(error) = self.inner.store.renew_delegation(source, &id, claim, self.now()).await {
+                tracing::warn!(delegation.id = id, error = error.detail(), "a claim could not be renewed");
             }
-        }
+            true
+        };
+        while_renewing(self.inner.config.queue_lease, renew, self.carry_out(source, target, &id, &task)).await
     }
 
     async fn carry_out(

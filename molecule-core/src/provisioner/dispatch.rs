@@ -15,6 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     events::EventKind,
     id::{AttemptId, WorkspaceId},
+    renewal::while_renewing,
     templates::ConfigSource,
     workspace::{Status, Workspace},
 };
@@ -56,12 +57,8 @@ impl ControlPlane {
                 attempt = %job.attempt,
                 "provisioning a workspace"
             );
-            let run = async {
-                tokio::select! {
-                    outcome = this.run(&job, &given_up) => outcome,
-                    never = this.renew_attempt(id, job.attempt) => match never {},
-                }
-            };
+            let lease = this.inner.config.queue_lease;
+            let run = while_renewing(lease, || this.renew_attempt(id, job.attempt), this.run(&job, &given_up));
             let outcome = AssertUnwindSafe(run).catch_unwind().await;
             let failure = outcome.unwrap_or_else(|panic| Err(from_panic(&*panic))).err();
             if let Some(failure) = failure {

@@ -3,10 +3,7 @@
 //! Whoever carries a try out says so again and again. Where nobody does, the row that changes is the claim: of several servers
 //! one begins anew, and what the earlier try may still bring up is superseded.
 
-use std::convert::Infallible;
-
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::jumps::age;
 use crate::{
@@ -37,21 +34,12 @@ fn under_way(row: &Supervised) -> Option<Abandoned> {
 }
 
 impl ControlPlane {
-    /// Says that this server carries `attempt` out, for as long as it is waited for.
-    pub(crate) async fn renew_attempt(&self, id: WorkspaceId, attempt: AttemptId) -> Infallible {
-        let every = self.inner.config.queue_lease / 4;
-        let mut renew = interval_at(Instant::now() + every, every);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            renew.tick().await;
-            match self.inner.store.renew_attempt(id, attempt, self.now()).await {
-                Ok(true) => {}
-                Ok(false) => std::future::pending().await,
-                Err(error) => {
-                    tracing::warn!(workspace.id = %id, error = error.detail(), "a try could not be claimed for longer");
-                }
-            }
-        }
+    /// Says that this server carries `attempt` out. False where there is nothing to carry out any more.
+    pub(crate) async fn renew_attempt(&self, id: WorkspaceId, attempt: AttemptId) -> bool {
+        self.inner.store.renew_attempt(id, attempt, self.now()).await.unwrap_or_else(|error| {
+            tracing::warn!(workspace.id = %id, error = error.detail(), "a try could not be claimed for longer");
+            true
+        })
     }
 
     /// Begins anew what an earlier process had under way when it died, where no other process can have it under way.
