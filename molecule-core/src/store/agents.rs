@@ -2,7 +2,7 @@
 use super::{
     Store,
     events::insert_event,
-    pool::{in_transaction, on_pool, row, statements},
+    pool::{in_transaction, is_taken, on_pool, row, statements},
 };
 use crate::{
     error::{Error, Result},
@@ -135,13 +135,8 @@ impl Store {
         });
         match moved {
             // Somebody else gave the target one at the same time.
-            Err(error) if is_unique_violation(&error) => Ok(false),
+            Err(error) if is_taken(&error) => Ok(false),
             moved => moved,
         }
     }
-}
-
-fn is_unique_violation(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    source.and_then(sqlx::Error::as_database_error).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }

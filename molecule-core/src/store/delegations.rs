@@ -8,7 +8,7 @@ use super::{
     activity::{insert_activity, no_workspace},
     clean,
     events::insert_event,
-    pool::{in_transaction, on_pool, statements},
+    pool::{in_transaction, is_taken, on_pool, statements},
 };
 use crate::{
     activity::{Activity, NewActivity},
@@ -76,18 +76,6 @@ pub(crate) enum Begun {
     Now,
     /// By an earlier one with the same key.
     Earlier(Box<Activity>),
-}
-
-/// A lost race for a key is told by the database.
-pub(super) fn is_taken(error: &Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(sqlx::Error::Database(cause)) = cause.downcast_ref::<sqlx::Error>() {
-            return cause.is_unique_violation();
-        }
-        source = cause.source();
-    }
-    false
 }
 
 impl Store {

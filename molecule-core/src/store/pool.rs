@@ -186,6 +186,18 @@ macro_rules! text_enum {
 
 pub(crate) use {in_transaction, on_pool, row, statements, text_enum};
 
+/// A lost race for a key is told by the database.
+pub(super) fn is_taken(error: &crate::error::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(sqlx::Error::Database(cause)) = cause.downcast_ref::<sqlx::Error>() {
+            return cause.is_unique_violation();
+        }
+        source = cause.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Store, clean,
-    delegations::is_taken,
     events::insert_event,
-    pool::{in_transaction, on_pool, row, statements},
+    pool::{in_transaction, is_taken, on_pool, row, statements},
 };
 use crate::{
     activity::Activity,

@@ -6,11 +6,7 @@ use super::{
     Store,
     pool::{on_pool, statements},
 };
-use crate::{
-    a2a::{Used, day_of},
-    error::Result,
-    id::WorkspaceId,
-};
+use crate::{a2a::Used, error::Result, id::WorkspaceId};
 
 statements! {
     ADD = "INSERT INTO workspace_token_usage (workspace_id, period_start, input_tokens, output_tokens, call_count) \
@@ -41,14 +37,10 @@ pub(super) use add_usage;
 impl Store {
     /// Adds what one call used to its day.
     pub(crate) async fn add_usage(&self, of: WorkspaceId, at: DateTime<Utc>, used: Used) -> Result<()> {
-        on_pool!(self.writer(), |p| sqlx::query(ADD)
-            .bind(of)
-            .bind(day_of(at))
-            .bind(used.input_tokens)
-            .bind(used.output_tokens)
-            .execute(p)
-            .await
-            .map(drop))?;
+        on_pool!(self.writer(), |p| {
+            let mut connection = p.acquire().await?;
+            add_usage!(connection, of, at, used).map(drop)
+        })?;
         Ok(())
     }
 
