@@ -1,9 +1,17 @@
 //! The parsers of what others send, and what must hold whatever comes: called by the fuzzers in `fuzz`, and by a test over
 //! what those begin with.
 
-use std::io::Cursor;
+use std::{fs, io::Cursor, path::Path, sync::Arc};
 
-use molecule_core::testing::untrusted;
+use futures_util::{StreamExt, stream};
+use molecule_core::{
+    agent::{
+        InboundSecret, StateDir, TokenStore,
+        files::{Bits, Files},
+    },
+    clock::SystemEntropy,
+    testing::untrusted,
+};
 use tokio_tungstenite::tungstenite::{
     Error, WebSocket,
     protocol::{Role, WebSocketConfig},
@@ -28,9 +36,12 @@ pub struct Parser {
 
 /// Every parser.
 pub const PARSERS: &[Parser] = &[
+    Parser { name: "arguments", read: untrusted::arguments },
     Parser { name: "bearers", read: |data| as_text(data, untrusted::bearers) },
     Parser { name: "calls", read: untrusted::call },
+    Parser { name: "cron", read: |data| as_text(data, untrusted::cron) },
     Parser { name: "events", read: untrusted::events },
+    Parser { name: "forms", read: form },
     Parser { name: "images", read: |data| as_text(data, untrusted::image_reference) },
     Parser { name: "paths", read: |data| as_text(data, untrusted::path) },
     Parser { name: "shell", read: |data| as_text(data, script) },
@@ -53,6 +64,60 @@ fn as_text(data: &[u8], read: fn(&str)) {
     if let Ok(text) = std::str::from_utf8(data) {
         read(text);
     }
+}
+
+/// A form with files for a workspace: all that it was told to have kept is there, and nothing else. What begins it is not
+/// sent, its boundary is `B`.
+fn form(data: &[u8]) {
+    let root = tempfile::tempdir().expect("there is a place for files");
+    let place = |name: &str| root.path().join(name);
+    let (workspace, configs) = (place("workspace"), place("configs"));
+    [&workspace, &configs].into_iter().for_each(|folder| fs::create_dir(folder).expect("it is not there yet"));
+    let state = StateDir::resolve(Some(&configs), None).expect("there is a folder for it");
+    let inbound = InboundSecret::new(&state);
+    inbound.save(&"secret".into()).expect("it can be kept");
+    let tokens = TokenStore::supplied_first(&state, None);
+    let files = Files::new(&state, root.path().to_owned(), inbound, tokens, Arc::new(SystemEntropy));
+
+    // Cut anywhere, as it may come.
+    let pieces: Vec<Vec<u8>> = data.chunks(7).map(<[u8]>::to_vec).collect();
+    let body: Bits = stream::iter(pieces).map(|piece| Ok(piece.into())).boxed();
+    let ingest = files.ingest(Some(b"Bearer secret"), Some("multipart/form-data; boundary=B"), None, body);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("there is a runtime");
+    let answer = runtime.block_on(ingest);
+
+    let kept = kept(&workspace, "");
+    let Ok(answer) = answer else {
+        assert!(kept.is_empty(), "refused, and kept nevertheless: {kept:?}");
+        return;
+    };
+    let told = answer["files"].as_array().expect("files are a list");
+    let mut told: Vec<(String, u64)> = told
+        .iter()
+        .map(|file| {
+            let path = file["uri"].as_str().and_then(|uri| uri.strip_prefix("workspace:/workspace"));
+            (path.expect("it is below the workspace").to_owned(), file["size"].as_u64().expect("it has a size"))
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told, kept);
+    assert!(kept.iter().all(|(path, _)| path.starts_with("/.molecule/chat-uploads/")), "{kept:?}");
+    assert!(kept.iter().map(|(_, size)| size).sum::<u64>() <= data.len() as u64, "{kept:?} of {} bytes", data.len());
+}
+
+/// Every file below `folder`, which is at `path`, with its size, in order.
+fn kept(folder: &Path, path: &str) -> Vec<(String, u64)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("it is a folder") {
+        let entry = entry.expect("it can be read");
+        let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+        match entry.metadata().expect("it is there") {
+            found if found.is_dir() => files.extend(kept(&entry.path(), &path)),
+            found => files.push((path, found.len())),
+        }
+    }
+    files.sort();
+    files
 }
 
 /// The script that decides a provider: every line that is named of it is one of its lines.
@@ -112,7 +177,7 @@ impl std::io::Write for Peer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::collections::BTreeSet;
 
     use super::*;
 

@@ -8,7 +8,7 @@ mod support;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,15 +17,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use molecule_core::{
     ControlPlane, ErrorKind,
     activity::ActivityQuery,
-    clock::Clock,
+    clock::{Clock, Entropy, SystemEntropy},
     config::Config,
+    control_plane::Builder,
     id::WorkspaceId,
     net::Policy,
     records::{ApprovalStatus, AskApproval},
     registry::{Heartbeat, RuntimeMetadata},
     schedules::{NewSchedule, RunStatus, Schedule, SchedulePatch},
     store::{Store, gate},
-    testing::ManualClock,
+    testing::{Logged, ManualClock},
     workspace::{CreateWorkspace, DeliveryMode},
 };
 use secrecy::ExposeSecret;
@@ -44,14 +45,18 @@ fn noon() -> DateTime<Utc> {
     "2027-03-01T12:00:00Z".parse().unwrap()
 }
 
-fn replica(store: Store, clock: &ManualClock) -> ControlPlane {
+fn builder(store: Store, clock: &ManualClock) -> Builder {
     let config = Config {
         schedule_tick: Duration::from_millis(10),
         approval_tick: Duration::from_millis(10),
         address_policy: Policy::Development,
         ..Config::default()
     };
-    ControlPlane::builder(store).config(config).clock(Arc::new(clock.clone())).build().unwrap()
+    ControlPlane::builder(store).config(config).clock(Arc::new(clock.clone()))
+}
+
+fn replica(store: Store, clock: &ManualClock) -> ControlPlane {
+    builder(store, clock).build().unwrap()
 }
 
 async fn in_memory(clock: &ManualClock) -> ControlPlane {
@@ -506,5 +511,72 @@ async fn ten_runs_are_under_way_at_once_and_the_others_follow() {
     })
     .await;
     assert_eq!(slow.seen().len(), 12);
+    assert!(plane.shut_down(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_removed_workspace_is_asked_for_nothing_any_more() {
+    let clock = ManualClock::new(noon());
+    let plane = in_memory(&clock).await;
+    let (answer, mut asked) = (r#"{"result":{"parts":[{"text":"done"}]}}"#, Vec::new());
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (url, count) = agent(answer).await;
+        let id = external(&plane, Some(&url), None).await;
+        plane.create_schedule(id, hourly("x")).await.unwrap();
+        ids.push(id);
+        asked.push(count);
+    }
+    plane.delete(ids[0], true, false).await.unwrap();
+    plane.start();
+    for hours in 1..=3 {
+        clock.advance(Duration::from_secs(3600));
+        ran(&plane, ids[1], hours).await;
+    }
+    assert!(plane.shut_down(PATIENCE).await);
+    let asked: Vec<usize> = asked.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+    assert_eq!(asked, [0, 3]);
+}
+
+/// Gives no randomness while it is broken.
+#[derive(Debug, Default)]
+struct Fragile {
+    broken: AtomicBool,
+}
+
+impl Entropy for Fragile {
+    fn fill(&self, bytes: &mut [u8]) {
+        assert!(!self.broken.load(Ordering::SeqCst), "in the middle of it");
+        SystemEntropy.fill(bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_panics_is_contained_and_the_next_one_comes() {
+    let clock = ManualClock::new(noon());
+    let entropy = Arc::new(Fragile::default());
+    let plane = builder(Store::connect("sqlite::memory:").await.unwrap(), &clock)
+        .entropy(Arc::clone(&entropy) as Arc<dyn Entropy>)
+        .build()
+        .unwrap();
+    let (url, asked) = agent(r#"{"result":{"parts":[{"text":"done"}]}}"#).await;
+    let id = external(&plane, Some(&url), None).await;
+    // As many as there are places for, which those that panic must give back.
+    for n in 0..10 {
+        plane.create_schedule(id, NewSchedule { name: format!("{n}"), ..hourly("x") }).await.unwrap();
+    }
+    let (logged, _guard) = Logged::here();
+    plane.start();
+    entropy.broken.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(3600));
+    until("all broke off", async || (logged.with("a run panicked").len() == 10).then_some(())).await;
+    entropy.broken.store(false, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(3600));
+    until("all ran", async || {
+        let all = plane.schedules(id).await.unwrap();
+        all.iter().all(|schedule| schedule.run_count == 1).then_some(())
+    })
+    .await;
+    assert_eq!(asked.load(Ordering::SeqCst), 10);
     assert!(plane.shut_down(PATIENCE).await);
 }

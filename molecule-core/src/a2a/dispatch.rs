@@ -176,7 +176,10 @@ impl ControlPlane {
 
     /// All that comes before the agent is called.
     async fn prepare_call(&self, call: Call) -> Result<Prepared> {
-        let workspace = self.existing(call.target).await.map_err(gone_is_not_found)?;
+        let workspace = self.existing(call.target).await.map_err(|error| match error.kind() {
+            ErrorKind::Unexpected => error.with_message("lookup failed"),
+            _ => gone_is_not_found(error),
+        })?;
         if workspace.has_spent_its_budget() {
             return Err(Error::new(ErrorKind::BudgetExceeded, "workspace budget limit exceeded"));
         }

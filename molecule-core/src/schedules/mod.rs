@@ -2,7 +2,7 @@
 
 mod outcome;
 mod runs;
-mod timetable;
+pub(crate) mod timetable;
 
 use std::collections::HashMap;
 

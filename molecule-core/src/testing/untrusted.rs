@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
+use chrono::DateTime;
 use futures_util::FutureExt;
+use serde_json::{Map, Value};
 use url::{Host, Url};
 use uuid::Uuid;
 
@@ -18,7 +20,9 @@ use crate::{
     identity::{bearer, offered_bearer},
     net::{Names, Policy, Resolver, check_as_written, check_url},
     provisioner::{FilePath, image_ref},
+    schedules::timetable::Timetable,
     templates::{Template, required_env, shared_context, sub_workspaces},
+    tools::Arguments,
 };
 
 /// A reference has a tag that stands in it, or may move; a runtime that may be part of one becomes no other part of it.
@@ -136,6 +140,39 @@ pub fn call(body: &[u8]) {
     assert_eq!(again.expect("it is in shape"), (request, method));
 }
 
+/// What a tool is called with is taken as it stands, within bounds, or refused by its name.
+pub fn arguments(body: &[u8]) {
+    let Ok(given) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
+    let arguments = Arguments::new(Some(given.clone()));
+    for (name, value) in &given {
+        let is_named = |why: &str| why.starts_with(&format!("{name} must be "));
+        match arguments.text(name) {
+            Ok(text) => assert_eq!(text, value.as_str().unwrap_or_default().trim(), "{value}"),
+            Err(refused) => assert!(is_named(&refused.0), "{refused:?}"),
+        }
+        match arguments.workspace(name) {
+            Ok(None) => assert_eq!(arguments.text(name), Ok(""), "{value}"),
+            Ok(Some(id)) => assert_eq!(arguments.text(name).map(str::to_lowercase), Ok(id.to_string())),
+            Err(refused) => assert!(is_named(&refused.0), "{refused:?}"),
+        }
+        #[cfg(feature = "mcp")]
+        {
+            match arguments.number(name, 1.0, 60.0) {
+                Ok(number) => assert!((0.0..=60.0).contains(&number), "{value} is {number}"),
+                Err(refused) => assert!(is_named(&refused.0), "{refused:?}"),
+            }
+            match arguments.count(name, 20, 500) {
+                Ok(count) => assert!((1..=500).contains(&count), "{value} is {count}"),
+                Err(refused) => assert!(is_named(&refused.0), "{refused:?}"),
+            }
+            match arguments.texts(name) {
+                Ok(texts) => assert_eq!(texts.len(), value.as_array().map_or(0, Vec::len), "{value}"),
+                Err(refused) => assert!(is_named(&refused.0), "{refused:?}"),
+            }
+        }
+    }
+}
+
 /// An answer that comes as events says the same wherever it is cut.
 pub fn events(body: &[u8]) {
     let heard = |pieces: &[&[u8]]| {
@@ -152,6 +189,20 @@ pub fn events(body: &[u8]) {
     assert_eq!(heard(&bytes), whole);
     let (one, other) = body.split_at(body.len() / 2);
     assert_eq!(heard(&[one, other]), whole);
+}
+
+/// Times that are taken are full minutes, each after the one before, whatever the clocks of a place do.
+pub fn cron(text: &str) {
+    for zone in ["UTC", "Europe/Berlin"] {
+        let Ok(timetable) = Timetable::parse(text, zone) else { continue };
+        // A day before the clocks of Berlin are put forward.
+        let mut time = DateTime::from_timestamp(1_774_666_800, 0).expect("it is a time");
+        for _ in 0..5 {
+            let Some(next) = timetable.next_after(time) else { break };
+            assert!(next > time && next.timestamp() % 60 == 0, "{text:?} in {zone} is at {next} after {time}");
+            time = next;
+        }
+    }
 }
 
 /// A path that is taken stays below where it is put.

@@ -103,6 +103,7 @@ async fn names_what_failed(bench: Bench) {
         ("structure_events", &get, "/events".to_owned(), "query failed"),
         ("structure_events", &get, format!("/events/{id}"), "query failed"),
         ("workspaces", &get, format!("/registry/{id}/peers"), "lookup failed"),
+        ("workspaces", &post, of_one("/a2a"), "lookup failed"),
         ("workspaces", &get, of_one("/events/stream"), "failed to verify workspace"),
     ];
     for (table, method, path, error) in rows {
