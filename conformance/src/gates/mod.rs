@@ -3,6 +3,7 @@
 mod backend_stops;
 mod documents;
 mod errors;
+mod mutations;
 mod provider_drift;
 mod routes;
 mod schema_names;
@@ -83,6 +84,11 @@ const GATES: &[Gate] = &[
         name: "events_are_documented",
         sentence: "Every event of the code is on its page, and no other",
         look: Look::Files(documents::events),
+    },
+    Gate {
+        name: "mutations_are_listed",
+        sentence: "Every check that is taken out on trial is on its page, and no other",
+        look: Look::Files(mutations::check),
     },
     Gate {
         name: "paths_exist",

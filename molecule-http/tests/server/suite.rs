@@ -21,12 +21,14 @@ fn words(feature: Feature) -> &'static [&'static str] {
         Feature::Activity => &["activity", "notify", "session-search", "queue", "a2a-queue"],
         Feature::Delegation => &["delegate", "delegations"],
         Feature::Memory => &["memory", "memories"],
-        Feature::Records => &["approvals", "config", "checkpoints"],
+        Feature::Records => &["approvals", "config", "checkpoints", "audit", "instructions"],
         Feature::Schedules => &["schedules"],
         Feature::Files => &["files", "chat"],
         Feature::Streams => &["stream"],
         Feature::Mcp => &["mcp"],
-        _ => &[],
+        // Those are no routes of their own.
+        Feature::Backend | Feature::Organisation => &[],
+        _ => panic!("{feature} is not known here: name what stands in the paths of its routes"),
     }
 }
 

@@ -71,13 +71,15 @@ async fn a_ledger_is_empty_at_first(server: &Server) -> Result<(), Verdict> {
 async fn steps_stand_behind_one_another(server: &Server) -> Result<(), Verdict> {
     let own = one(server).await?;
     let first = step(server, &own, "a", "s").await?;
+    if first["hmac"].is_null() {
+        return Err(Verdict::Skipped("the server signs nothing".to_owned()));
+    }
     let other = step(server, &own, "b", "s").await?;
     let second = step(server, &own, "a", "t").await?;
     let behind = first["prev_hmac"].is_null() && other["prev_hmac"].is_null() && second["prev_hmac"] == first["hmac"];
     let answer = read(server, &own, "agent_id=a&session_id=t").await?;
-    // Where nothing is signed nothing can be told; otherwise the row before is looked at, though it is not shown.
-    let told = if first["hmac"].is_null() { Value::Null } else { json!(true) };
-    if behind && answer.json(200)?["chain_valid"] == told { Ok(()) } else { Err(answer.wrong("a whole chain of two")) }
+    // The row before is looked at, though it is not shown.
+    if behind && answer.json(200)?["chain_valid"] == true { Ok(()) } else { Err(answer.wrong("a whole chain of two")) }
 }
 
 async fn a_ledger_is_filtered(server: &Server) -> Result<(), Verdict> {

@@ -142,9 +142,17 @@ async fn what_is_left_out_has_a_default(server: &Server) -> Result<(), Verdict> 
 }
 
 async fn a_body_that_cannot_be_read_makes_nothing(server: &Server) -> Result<(), Verdict> {
-    for body in ["{", "", "[]", r#"{"name": 7}"#, r#"{"name": "a", "tier": "two"}"#] {
+    // Nothing else is called so, and what is made against the rules is found by it.
+    let name = format!("conformance {}", unknown_id()?);
+    let with = |member: Value| json!({"name": name, "external": true, "tier": member}).to_string();
+    let cut = with(json!(1)).trim_end_matches('}').to_owned();
+    let listed = format!("[{}]", with(json!(1)));
+    for body in ["{".to_owned(), String::new(), r#"{"name": 7}"#.to_owned(), cut, listed, with(json!("two"))] {
         let answer = server.call(reqwest::Method::POST, "/workspaces").admin().text(body).send().await?;
         answer.refuses(400, "invalid workspace payload")?;
     }
-    Ok(())
+    let answer = server.get_as_admin("/workspaces").await?;
+    let fleet = answer.json(200)?;
+    let made = fleet.as_array().into_iter().flatten().any(|row| row["name"] == name.as_str());
+    if made { Err(answer.wrong("no workspace of it")) } else { Ok(()) }
 }

@@ -223,10 +223,13 @@ async fn a_restart_says_where_its_configuration_comes_from(server: &Server) -> R
 async fn nothing_starts_below_a_paused_workspace(server: &Server) -> Result<(), Verdict> {
     let lead = server.member("conformance lead", &Value::Null).await?;
     let below = create_with(server, "conformance below", &json!({"parent_id": lead.id})).await?;
-    let sleeps = create_with(server, "conformance sleeps", &json!({"parent_id": lead.id})).await?;
+    let sleeps = create_with(server, "conformance sleeps", &json!({})).await?;
     comes_online(server, sleeps, 1).await?;
     verb(server, sleeps, "hibernate").await?.has(200, &json!({"status": "hibernated"}))?;
     verb(server, lead.id, "pause").await?.has(200, &json!({"status": "paused"}))?;
+    // Below it only now: a pause takes those below along, and what is paused is not woken anyway.
+    let moved = server.call(Method::PATCH, &format!("/workspaces/{sleeps}")).admin();
+    moved.json(&json!({"parent_id": lead.id})).send().await?.json(200)?;
     let refusal = "parent workspace \"conformance lead\" is paused — resume it first";
     for (id, asked) in [(below, "restart"), (below, "resume"), (sleeps, "restart")] {
         verb(server, id, asked).await?.refuses(409, refusal)?;
@@ -235,10 +238,10 @@ async fn nothing_starts_below_a_paused_workspace(server: &Server) -> Result<(), 
     if said.status() < 400 {
         return Err(said.wrong("a refusal"));
     }
-    for id in [below, sleeps] {
+    for (id, status) in [(below, "paused"), (sleeps, "hibernated")] {
         let row = listed(server, id).await?;
-        if row["status"] != "paused" || row["url"] != "" {
-            return Err(Verdict::Failed(format!("expected a paused workspace without an address, got {row}")));
+        if row["status"] != status || row["url"] != "" {
+            return Err(Verdict::Failed(format!("expected a {status} workspace without an address, got {row}")));
         }
     }
     Ok(())

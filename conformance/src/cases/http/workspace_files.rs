@@ -81,13 +81,14 @@ fn is_no_defect_of_the_call(answer: &Answer) -> Result<(), Verdict> {
 async fn only_the_configuration_is_changed(server: &Server) -> Result<(), Verdict> {
     let files = files(server).await?;
     let (one, many) = (json!({"content": "x"}), json!({"files": {"a": "x"}}));
-    for root in ["/workspace", "/home", "/etc"] {
+    let elsewhere = "only files below /configs can be changed";
+    for (root, refusal) in [("/workspace", elsewhere), ("/home", elsewhere), ("/plugins", elsewhere), ("/etc", ROOTS)] {
         for (method, path, body) in [
             (Method::PUT, format!("{files}/a?root={root}"), Some(&one)),
             (Method::PUT, format!("{files}?root={root}"), Some(&many)),
             (Method::DELETE, format!("{files}/a?root={root}"), None),
         ] {
-            ask(server, method, &path, body).await?.refuses(400, "only files below /configs can be changed")?;
+            ask(server, method, &path, body).await?.refuses(400, refusal)?;
         }
     }
     Ok(())
