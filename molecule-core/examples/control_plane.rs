@@ -7,7 +7,8 @@
 //! control_plane --process DATA_FOLDER PROGRAM [ARGUMENT...]
 //! ```
 //!
-//! It listens on a free port of 127.0.0.1 and prints where. `CP_SECRET` is the bearer that it asks for; without it, none.
+//! It listens on a free port of 127.0.0.1 and prints where. `DOCKER_HOST` is the engine of its containers; without it, the
+//! one of this host. `CP_SECRET` is the bearer that it asks for; without it, none.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it is a program of its own")]
 
@@ -95,7 +96,8 @@ impl Fleet {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let (provisioner, inspector): (Arc<dyn LocalProvisioner>, Arc<dyn WorkloadInspector>) = match arguments[..] {
             ["--docker"] => {
-                let backend = Arc::new(DockerProvisioner::connect(DockerConfig::default()).await?);
+                let config = DockerConfig { docker_host: env::var("DOCKER_HOST").ok(), ..DockerConfig::default() };
+                let backend = Arc::new(DockerProvisioner::connect(config).await?);
                 (backend.clone(), backend)
             }
             ["--process", root, command, ref args @ ..] => {

@@ -273,7 +273,7 @@ pub(crate) fn root() -> Vec<u8> {
         header.set_size(contents.len() as u64);
         archive.append_data(&mut header, path, contents).unwrap();
     };
-    let workload = workload();
+    let workload = example("workload");
     let program = fs::read(&workload).unwrap_or_else(|error| panic!("{}: {error}", workload.display()));
     for path in ["workload", "bin/rm"] {
         add(path, 0o755, &program);
@@ -282,10 +282,10 @@ pub(crate) fn root() -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// The example `workload`, which cargo builds beside the tests.
-fn workload() -> PathBuf {
+/// An example, which cargo builds beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps").join("examples/workload")
+    test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps").join("examples").join(name)
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told their engine by the environment")]

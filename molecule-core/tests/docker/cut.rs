@@ -7,7 +7,11 @@ use molecule_core::{
     ControlPlane, Error, ErrorKind,
     config::Config,
     id::WorkspaceId,
-    provisioner::{Workload, WorkloadInspector, docker::DockerProvisioner},
+    provisioner::{
+        LocalProvisioner, Workload, WorkloadInspector,
+        docker::{DockerConfig, DockerProvisioner},
+    },
+    registry::Heartbeat,
     store::Store,
     testing::{Sweep, sweep},
     workspace::{CreateWorkspace, Status, Workspace},
@@ -23,6 +27,8 @@ struct Cut {
     proxy: Proxy,
     control_plane: ControlPlane,
     backend: Arc<DockerProvisioner>,
+    /// How the same is reached without anything in between.
+    direct: DockerConfig,
 }
 
 impl Cut {
@@ -33,16 +39,20 @@ impl Cut {
     async fn running(bench: &Bench, image: &str) -> Self {
         bench.image(image, &[]).await;
         let proxy = Proxy::to(&bench.host, None);
-        let mut config = bench.config();
-        config.docker_host = Some(proxy.host.clone());
-        config.images.overrides.insert("claude-code".to_owned(), image.to_owned());
+        let mut direct = bench.config();
+        direct.images.overrides.insert("claude-code".to_owned(), image.to_owned());
+        let config = DockerConfig { docker_host: Some(proxy.host.clone()), ..direct.clone() };
         let backend = Arc::new(bench.connect(config).await);
         let control_plane = ControlPlane::builder(Store::connect("sqlite::memory:").await.unwrap())
-            .config(Config { orphan_grace: Duration::ZERO, ..Config::default() })
+            .config(Config {
+                orphan_grace: Duration::ZERO,
+                restart_stop_backoff: Duration::from_millis(10),
+                ..Config::default()
+            })
             .local_backend(backend.clone())
             .build()
             .unwrap();
-        Self { proxy, control_plane, backend }
+        Self { proxy, control_plane, backend, direct }
     }
 
     async fn create(&self, bench: &Bench) -> WorkspaceId {
@@ -56,6 +66,15 @@ impl Cut {
         self.control_plane.workspace(id).await.unwrap().unwrap()
     }
 
+    /// Its agent says that it is there.
+    async fn comes_online(&self, id: WorkspaceId) {
+        self.comes_up(id).await;
+        let token = self.backend.exec_read(id, "/configs/.auth_token").await.unwrap();
+        let credential = self.control_plane.authenticate(Some(std::str::from_utf8(&token).unwrap())).await.unwrap();
+        self.control_plane.heartbeat(id, &Heartbeat::default(), credential).await.unwrap();
+        assert_eq!(self.row(id).await.status, Status::Online);
+    }
+
     async fn comes_up(&self, id: WorkspaceId) {
         eventually("its agent to be started", async || !self.row(id).await.url.is_empty()).await;
         assert_eq!(self.backend.observe(id).await.unwrap(), Workload::Running);
@@ -63,9 +82,24 @@ impl Cut {
 
     /// Goes away while `asking` has a container removed, before it does so or, where what it said is `lost`, after. What is
     /// told of that.
-    async fn goes_while_it_stops<T, F>(&mut self, lost: bool, asking: impl FnOnce(ControlPlane) -> F) -> Error
+    async fn fails_as_it_stops<T, F>(&mut self, lost: bool, asking: impl FnOnce(ControlPlane) -> F) -> Error
     where
         T: fmt::Debug + Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let error = self.goes_while_it_stops(lost, asking).await.unwrap_err();
+        assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
+        error
+    }
+
+    /// The same, whatever is told.
+    async fn goes_while_it_stops<T, F>(
+        &mut self,
+        lost: bool,
+        asking: impl FnOnce(ControlPlane) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let step = "DELETE /containers/";
@@ -78,9 +112,7 @@ impl Cut {
         asked.spawn(asking(self.control_plane.clone()));
         eventually(step, async || self.proxy.lost() > 0 || (!lost && self.proxy.asked(step) > 0)).await;
         self.proxy.close().await;
-        let error = asked.join_next().await.unwrap().unwrap().unwrap_err();
-        assert!(error.members().iter().any(|(name, value)| *name == "stop_failures" && *value == 1), "{error:?}");
-        error
+        asked.join_next().await.unwrap().unwrap()
     }
 
     /// The engine is back.
@@ -172,7 +204,7 @@ async fn an_engine_that_stops_in_the_middle_of_a_stop_is_asked_again_by_the_swee
             let id = cut.create(&bench).await;
             cut.comes_up(id).await;
             let deleted = |plane: ControlPlane| async move { plane.delete(id, false, false).await };
-            let error = cut.goes_while_it_stops(lost, deleted).await;
+            let error = cut.fails_as_it_stops(lost, deleted).await;
             assert_eq!(error.kind(), ErrorKind::Unexpected);
             assert_eq!(cut.row(id).await.status, Status::Removed);
             assert!(!bench.traces(id).await.is_empty(), "its volumes, at least, are still there");
@@ -196,7 +228,7 @@ async fn an_engine_that_stops_in_the_middle_of_a_pause_leaves_what_a_resume_repl
             let mut cut = Cut::new(&bench).await;
             let id = cut.create(&bench).await;
             cut.comes_up(id).await;
-            cut.goes_while_it_stops(lost, |plane| async move { plane.pause(id).await }).await;
+            cut.fails_as_it_stops(lost, |plane| async move { plane.pause(id).await }).await;
             let row = cut.row(id).await;
             assert_eq!((row.status, row.url.as_str()), (Status::Paused, ""));
 
@@ -204,6 +236,68 @@ async fn an_engine_that_stops_in_the_middle_of_a_pause_leaves_what_a_resume_repl
             cut.control_plane.resume(id).await.unwrap();
             cut.comes_up(id).await;
             cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_in_the_middle_of_a_hibernation_leaves_what_a_restart_replaces() {
+    for lost in [false, true] {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            let id = cut.create(&bench).await;
+            cut.comes_online(id).await;
+            cut.fails_as_it_stops(lost, |plane| async move { plane.hibernate(id, false).await }).await;
+            assert_eq!(cut.row(id).await.status, Status::Hibernating, "until it is known to have stopped");
+            cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_in_the_middle_of_a_restart_fails_it() {
+    for lost in [false, true] {
+        on_engine(async |bench| {
+            let mut cut = Cut::new(&bench).await;
+            let id = cut.create(&bench).await;
+            cut.comes_online(id).await;
+            cut.goes_while_it_stops(lost, |plane| async move { plane.restart(id, false).await }).await.unwrap();
+            eventually("the failure to be told", async || cut.row(id).await.status == Status::Failed).await;
+            assert_eq!(cut.row(id).await.url, "");
+            cut.mend(&bench, id).await;
+        })
+        .await;
+    }
+}
+
+/// What an overtaken try is told at last is no news of the workspace any more.
+#[tokio::test]
+async fn a_start_that_another_server_has_overtaken_takes_nothing_from_the_newer_one() {
+    for step in ["PUT /containers/", "POST /containers/ws-"] {
+        on_engine(async |bench| {
+            let cut = Cut::new(&bench).await;
+            let beside = ControlPlane::builder(cut.control_plane.store().clone())
+                .local_backend(Arc::new(bench.connect(cut.direct.clone()).await))
+                .build()
+                .unwrap();
+            cut.proxy.hold(step);
+            let id = cut.create(&bench).await;
+            eventually(step, async || cut.proxy.asked(step) > 0).await;
+            beside.restart(id, false).await.unwrap();
+            cut.comes_up(id).await;
+            let (row, container) = (cut.row(id).await, bench.inspect(id).await.id);
+            cut.proxy.release();
+            assert!(cut.control_plane.shut_down(Duration::from_secs(60)).await);
+            let after = beside.workspace(id).await.unwrap().unwrap();
+            assert_eq!((after.url, after.status), (row.url, row.status), "{step}");
+            assert_eq!(bench.inspect(id).await.id, container, "{step}");
+            assert_eq!(cut.backend.observe(id).await.unwrap(), Workload::Running, "{step}");
+            beside.delete(id, false, true).await.unwrap();
+            assert_eq!(bench.traces(id).await, [""; 0]);
+            assert!(beside.shut_down(Duration::from_secs(60)).await);
+            cut.backend.shutdown().await;
         })
         .await;
     }

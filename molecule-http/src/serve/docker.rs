@@ -86,13 +86,8 @@ impl DockerArgs {
         }
         let says_so = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1");
         config.in_container = self.in_docker.as_deref().is_some_and(says_so);
-        config.platform = match self.image_platform.as_deref().map(str::trim) {
-            Some("") => None,
-            Some(platform) => Some(platform.to_owned()),
-            // No image is published for this one.
-            None if cfg!(all(target_os = "macos", target_arch = "aarch64")) => Some("linux/amd64".to_owned()),
-            None => None,
-        };
+        config.platform =
+            platform(self.image_platform.as_deref(), cfg!(all(target_os = "macos", target_arch = "aarch64")));
         let limit = |limit: &mut Limit, memory_mb: Option<u32>, cpu_shares: Option<u32>| {
             limit.memory_mb = memory_mb.unwrap_or(limit.memory_mb);
             limit.cpu_shares = cpu_shares.unwrap_or(limit.cpu_shares);
@@ -100,6 +95,16 @@ impl DockerArgs {
         limit(&mut config.limits.tier2, self.tier2_memory_mb, self.tier2_cpu_shares);
         limit(&mut config.limits.tier3, self.tier3_memory_mb, self.tier3_cpu_shares);
         limit(&mut config.limits.tier4, self.tier4_memory_mb, self.tier4_cpu_shares);
+    }
+}
+
+/// The platform of images where this one is named, if any. Empty leaves it to the engine.
+fn platform(named: Option<&str>, on_apple_silicon: bool) -> Option<String> {
+    match named.map(str::trim) {
+        Some("") => None,
+        Some(platform) => Some(platform.to_owned()),
+        // No image is published for that one.
+        None => on_apple_silicon.then(|| "linux/amd64".to_owned()),
     }
 }
 
@@ -129,6 +134,19 @@ mod tests {
         let mut config = DockerConfig { platform: Some("x".to_owned()), ..DockerConfig::default() };
         DockerArgs { image_platform: Some(String::new()), ..DockerArgs::default() }.apply(&mut config);
         assert_eq!(config.platform, None, "set but empty leaves it to the engine");
+    }
+
+    #[test]
+    fn images_are_of_the_platform_that_is_named_and_else_of_the_engine_or_of_what_is_published() {
+        for (named, on_apple_silicon, expected) in [
+            (None, false, None),
+            (None, true, Some("linux/amd64")),
+            (Some(""), false, None),
+            (Some(" "), true, None),
+            (Some(" linux/arm64 "), true, Some("linux/arm64")),
+        ] {
+            assert_eq!(platform(named, on_apple_silicon).as_deref(), expected, "{named:?} {on_apple_silicon}");
+        }
     }
 
     #[test]
