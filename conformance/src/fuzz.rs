@@ -78,7 +78,7 @@ fn form(data: &[u8]) {
     fs::write(configs.join(".platform_inbound_secret"), "secret").expect("it can be kept");
     let inbound = InboundSecret::new(&state);
     let tokens = TokenStore::supplied_first(&state, None);
-    let files = Files::new(&state, root.path().to_owned(), inbound, tokens, Arc::new(SystemEntropy));
+    let files = Files::new(root.path().to_owned(), inbound, tokens, Arc::new(SystemEntropy));
 
     // Cut anywhere, as it may come.
     let pieces: Vec<Vec<u8>> = data.chunks(7).map(<[u8]>::to_vec).collect();
