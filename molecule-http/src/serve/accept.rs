@@ -119,6 +119,8 @@ async fn converse<A, F>(
         let answer = answer(peer, request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    // Events are small writes: none waits until the one before was acknowledged. It works without as well.
+    let _ = stream.set_nodelay(true);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
