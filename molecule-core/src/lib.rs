@@ -132,6 +132,7 @@ pub mod registry;
 mod regular_file;
 #[cfg(feature = "server")]
 mod relay;
+#[cfg(feature = "server")]
 mod renewal;
 #[cfg(feature = "server")]
 pub mod schedules;
