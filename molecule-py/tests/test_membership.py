@@ -324,7 +324,8 @@ def test_a_task_is_sent_again_under_one_id_while_its_agent_is_woken(platform: Pl
     assert [request.headers.get("a2a-version") for request in sent] == [None, None, None, "1.0"]
 
 
-GIVE = {"name": "delegate_task", "arguments": {"workspace_id": PEER, "task": "two and two?"}}
+TASK = {"workspace_id": PEER, "task": "two and two?"}
+GIVE = {"name": "delegate_task", "arguments": TASK}
 
 
 def answers_four(platform: Platform) -> None:
@@ -338,7 +339,7 @@ def test_the_log_holds_no_reply_up(platform: Platform, tmp_path: Path) -> None:
 
     async def test(client: ClientSession) -> None:
         # Less than a report may take.
-        assert await asyncio.wait_for(call(client, GIVE["name"], **GIVE["arguments"]), 4) == "four"
+        assert await asyncio.wait_for(call(client, "delegate_task", **TASK), 4) == "four"
 
     drive(COMMAND, member(platform, tmp_path, MOLECULE_MCP_DISABLE_INBOX="1"), test)
 

@@ -100,7 +100,8 @@ def test_every_error_of_the_core_has_a_class_and_a_code_of_its_own() -> None:
 
 
 def test_a_status_is_the_text_of_the_platform() -> None:
-    assert "awaiting_agent" == molecule.WorkspaceStatus.AWAITING_AGENT
+    said: str = json.loads('"awaiting_agent"')
+    assert said == molecule.WorkspaceStatus.AWAITING_AGENT
     assert f"{molecule.WorkspaceStatus.ONLINE}" == str(molecule.WorkspaceStatus("online")) == "online"
     assert json.dumps({"status": molecule.WorkspaceStatus.PAUSED}) == '{"status": "paused"}'
     assert len(molecule.WorkspaceStatus) == 10

@@ -42,5 +42,10 @@ class WorkspaceStatus(str, Enum):
     AWAITING_AGENT = "awaiting_agent"
     """An external workspace that waits for its agent to report in."""
 
+    def __new__(cls, value: str) -> "WorkspaceStatus":
+        status = str.__new__(cls, value)
+        status._value_ = value
+        return status
+
     def __str__(self) -> str:
-        return self.value
+        return str.__str__(self)
