@@ -6,6 +6,7 @@
 pub(crate) mod activity;
 mod agents;
 mod approvals;
+mod attempts;
 mod audit;
 mod checkpoints;
 mod claim;
@@ -65,6 +66,7 @@ pub use self::{
 pub(crate) use self::{
     agents::NewAgent,
     approvals::Verdict,
+    attempts::{Abandoned, Asked, Cause},
     audit::AuditRow,
     delegations::Begun,
     memories::MemoryQuery,
@@ -75,7 +77,7 @@ pub(crate) use self::{
     sweeps::{Idle, Standing},
     tokens::{Added, Credentials},
     values::NewValue,
-    workspaces::{Abandoned, Asked, Cause, Kin, NewWorkspace, Registration, Supervised},
+    workspaces::{Kin, NewWorkspace, Registration, Supervised},
 };
 use self::{
     memory::Memory,
@@ -422,6 +424,7 @@ pub mod gate {
             ("activity", super::activity::STATEMENTS),
             ("agents", super::agents::STATEMENTS),
             ("approvals", super::approvals::STATEMENTS),
+            ("attempts", super::attempts::STATEMENTS),
             ("audit", super::audit::STATEMENTS),
             ("checkpoints", super::checkpoints::STATEMENTS),
             ("configuration", super::configuration::STATEMENTS),
